@@ -1,0 +1,90 @@
+"""Map a function over blocks of records, with several named results a block.
+
+`record` is the only chunked dimension in every stage, so a stage is one call of `map_blocks`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import xarray as xr
+    from numpy.typing import DTypeLike
+
+RECORDS_PER_TASK = 256
+"""Records in a task, and in a shard of the store, unless the user says otherwise."""
+
+Results = dict[str, np.ndarray[Any, Any]]
+Outputs = dict[str, tuple[tuple[int, ...], "DTypeLike"]]
+
+
+def map_records(
+    function: Callable[..., Results],
+    arrays: list[da.Array],
+    outputs: Outputs,
+    **constants: object,
+) -> dict[str, da.Array]:
+    """Apply `function` to each block of records of `arrays`; return one lazy array an output.
+
+    `arrays` (record, …) share their chunks along `record` and have one chunk elsewhere.
+    `function(*blocks, **constants)` returns a dict of arrays (record of the block, …), whose
+    trailing shapes and dtypes `outputs` declares. The function runs once a block, however many
+    of its results are computed together. A constant reaches every task as one shared node of
+    the graph, not as a copy in each.
+    """
+    shared = {name: dask.delayed(value, traverse=False) for name, value in constants.items()}
+    operands = [item for i, a in enumerate(arrays) for item in (a, ("record", *(f"{i}_{k}" for k in range(1, a.ndim))))]
+    packed = da.blockwise(
+        _pack,
+        ("record",),
+        *operands,
+        adjust_chunks={"record": 1},
+        concatenate=True,
+        dtype=object,
+        meta=np.empty(0, dtype=object),
+        name=f"{function.__name__}-{tokenize(function, outputs, *(a.name for a in arrays), **constants)}",
+        function=function,
+        **shared,
+    )
+    return {name: _unpacked(packed, name, arrays[0].chunks[0], tail, dtype) for name, (tail, dtype) in outputs.items()}
+
+
+def _unpacked(
+    packed: da.Array, name: str, records: tuple[int, ...], tail: tuple[int, ...], dtype: DTypeLike
+) -> da.Array:
+    axes = tuple(f"axis_{k}" for k in range(len(tail)))
+    return da.blockwise(
+        _unpack,
+        ("record", *axes),
+        packed,
+        ("record",),
+        new_axes=dict(zip(axes, tail, strict=True)),
+        adjust_chunks={"record": records},
+        dtype=dtype,
+        meta=np.empty((0,) * (1 + len(tail)), dtype=dtype),
+        variable=name,
+    )
+
+
+def _pack(*blocks: np.ndarray[Any, Any], function: Callable[..., Results], **constants: object) -> Any:  # noqa: ANN401
+    packed = np.empty(1, dtype=object)
+    packed[0] = function(*blocks, **constants)
+    return packed
+
+
+def _unpack(packed: Any, variable: str) -> Any:  # noqa: ANN401
+    return packed[0][variable]
+
+
+def record_chunked(array: xr.DataArray) -> da.Array:
+    """The lazy array of `array`, chunked along `record` alone; an array in memory is cut into tasks."""
+    first = array.transpose("record", ...)
+    data = first.data if first.chunks else da.from_array(first.values, chunks=(RECORDS_PER_TASK, *first.shape[1:]))
+    return data.rechunk({axis: -1 for axis in range(1, data.ndim)})

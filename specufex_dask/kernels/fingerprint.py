@@ -1,0 +1,69 @@
+"""Fingerprints of records: decode the HMM, then the occupancy of its states and their transitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from specufex_dask.kernels import hmm
+from specufex_dask.kernels.gamma import FASTMATH
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_DISCOUNT = 100 / 101
+_FRAMES = 100
+_jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
+
+
+@_jit  # type: ignore[untyped-decorator]
+def fingerprint(initial: Array, counts: Array) -> Array:
+    """Fingerprint (state, next state) = v_i sqrt(A_ij) of expected counts without their priors.
+
+    A has the rows of `counts` (state, next state) in proportion (a state that is never left:
+    uniform); v is the occupancy sum_n g^n pi A^n, n = 0 ... 100, g = 100/101, in proportion.
+    """
+    n_states = len(initial)
+    transition = counts + np.finfo(np.float64).eps / n_states
+    for i in range(n_states):
+        transition[i] /= transition[i].sum()
+    start = initial / initial.sum()
+    # Horner's rule: only sums of positive terms, so no digit is lost where (I - g A) is nearly singular.
+    occupancy = start.copy()
+    for _ in range(_FRAMES):
+        following = start.copy()
+        for i in range(n_states):
+            weight = _DISCOUNT * occupancy[i]
+            for j in range(n_states):
+                following[j] += weight * transition[i, j]
+        occupancy = following
+    occupancy /= occupancy.sum()
+    result = np.sqrt(transition)
+    for i in range(n_states):
+        result[i] *= occupancy[i]
+    return result
+
+
+def fingerprints(loudness: Array, log_emission: Array, emission_sum: Array) -> dict[str, Array]:
+    """Fingerprint, transition, initial, state probability and sequence of `loudness` (record, pattern, time).
+
+    ``transition`` and ``initial`` are expected counts with their priors; ``state_sequence``
+    is the most probable state of each frame.
+    """
+    level = hmm.log_likelihood(loudness, log_emission, emission_sum)
+    n_records, n_time, n_states = level.shape
+    result = {
+        "fingerprint": np.empty((n_records, n_states, n_states)),
+        "transition": np.empty((n_records, n_states, n_states)),
+        "initial": np.empty((n_records, n_states)),
+        "state_probability": np.empty((n_records, n_states, n_time)),
+    }
+    for r in range(n_records):
+        probability, initial, counts = hmm.posterior(level[r])
+        result["fingerprint"][r] = fingerprint(initial, counts)
+        result["transition"][r] = counts + hmm.TRANSITION_PRIOR / n_states
+        result["initial"][r] = initial + hmm.INITIAL_PRIOR / n_states
+        result["state_probability"][r] = probability.T
+    result["state_sequence"] = result["state_probability"].argmax(axis=1)
+    return result
