@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     import xarray as xr
     from numpy.typing import DTypeLike
@@ -75,7 +78,8 @@ def _unpacked(
 
 def _pack(*blocks: np.ndarray[Any, Any], function: Callable[..., Results], **constants: object) -> Any:  # noqa: ANN401
     packed = np.empty(1, dtype=object)
-    packed[0] = function(*blocks, **constants)
+    with one_blas_thread():
+        packed[0] = function(*blocks, **constants)
     return packed
 
 
@@ -88,3 +92,31 @@ def record_chunked(array: xr.DataArray) -> da.Array:
     first = array.transpose("record", ...)
     data = first.data if first.chunks else da.from_array(first.values, chunks=(RECORDS_PER_TASK, *first.shape[1:]))
     return data.rechunk({axis: -1 for axis in range(1, data.ndim)})
+
+
+class _OneThread:
+    """Holds BLAS at one thread while any task of this process is inside; the number is the process's, not a thread's."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit, self._controller = threading.Lock(), 0, None, None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._controller = self._controller or ThreadpoolController()
+                self._limit = self._controller.limit(limits=1, user_api="blas")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+
+
+_one_thread = _OneThread()
+
+
+def one_blas_thread() -> AbstractContextManager[None]:
+    """One BLAS thread while a task runs: the tasks are what runs in parallel, and bits do not depend on the cores."""
+    return _one_thread

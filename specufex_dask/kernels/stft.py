@@ -43,12 +43,12 @@ def tukey(n: int, taper: float) -> Array:
     return np.where(edge < taper / 2, 0.5 * (1.0 - np.cos(2.0 * np.pi * edge / taper)), 1.0)
 
 
-def magnitudes(waveforms: Array, matrix: Array, *, hop: int, frames: slice, pool: int, dtype: Any) -> Array:  # noqa: ANN401
+def magnitudes(waveforms: Array, matrix: Array, *, hop: int, frames: slice, pool: int) -> Array:
     """Magnitudes (record, bin, time) of `waveforms` (record, sample), mean-pooled by `pool` frames along time."""
-    centred = (waveforms - waveforms.mean(axis=1, keepdims=True, dtype=np.float64)).astype(dtype)
+    centred = (waveforms - waveforms.mean(axis=1, keepdims=True, dtype=np.float64)).astype(matrix.dtype)
     view = sliding_window_view(centred, matrix.shape[1], axis=1)[:, ::hop][:, frames]
     n_time = view.shape[1] // pool
-    parts = np.matmul(matrix.astype(dtype), np.ascontiguousarray(view[:, : n_time * pool]).swapaxes(1, 2))
+    parts = np.matmul(matrix, np.ascontiguousarray(view[:, : n_time * pool]).swapaxes(1, 2))
     return _pooled_magnitude(parts, pool)
 
 
@@ -84,12 +84,12 @@ def decibels(magnitude: Array) -> tuple[Array, Array]:
     return np.maximum(level, 0, out=level), median
 
 
-def spectrograms(waveforms: Array, matrix: Array, *, hop: int, frames: slice, pool: int, dtype: Any) -> tuple[Array, Array]:  # noqa: ANN401
+def spectrograms(waveforms: Array, matrix: Array, *, hop: int, frames: slice, pool: int) -> tuple[Array, Array]:
     """Spectrograms [dB] (record, frequency, time) of `waveforms` (record, sample), and the medians (record,)."""
     levels, medians = [], []
     for start in range(0, len(waveforms), RECORDS_PER_PRODUCT):
         block = waveforms[start : start + RECORDS_PER_PRODUCT]
-        level, median = decibels(magnitudes(block, matrix, hop=hop, frames=frames, pool=pool, dtype=dtype))
+        level, median = decibels(magnitudes(block, matrix, hop=hop, frames=frames, pool=pool))
         levels.append(level)
         medians.append(median)
     return np.concatenate(levels), np.concatenate(medians)

@@ -1,0 +1,212 @@
+"""Where a record's samples lie: a template of file paths, or an ObsPy Stream in memory."""
+
+from __future__ import annotations
+
+import os
+import string
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from specufex_dask import recipe
+from specufex_dask.reading import Contents, Segment, UnreadableFileError, quiet_obspy, read_file, segment
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+_STATION_FIELDS = ("network", "station", "location", "channel")
+_TIME_WIDTHS = {"year": 4, "month": 2, "day": 2, "julday": 3, "hour": 2, "minute": 2, "second": 2}
+_EVENT_FIELDS = {"event_id", "minute", "second"}
+FIELDS = ("event_id", *_STATION_FIELDS, *_TIME_WIDTHS)
+"""The fields that a path template may hold."""
+
+
+@dataclass(frozen=True)
+class _Padded:
+    """A number that prints with its leading zeros unless a format says otherwise."""
+
+    value: int
+    width: int
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec or f"0{self.width}d")
+
+
+@dataclass(frozen=True)
+class PathTemplate:
+    """Files whose names follow from the event, the station and the time, such as ``"{event_id}.mseed"``.
+
+    Times are those of the origin. A template without ``{event_id}``, ``{minute}`` and
+    ``{second}`` names continuous files (of a day, of an hour): the files in which the window
+    begins and ends are read too, so that a window may cross midnight.
+    """
+
+    text: str
+    fields: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", frozenset(_fields(self.text)))
+
+    @property
+    def identity(self) -> str:
+        """What a recipe says of the archive: the template, as it was given."""
+        return self.text
+
+    def sources(self, event_id: str, station_id: str, times_ns: Iterable[int]) -> tuple[str, ...]:
+        """The files that hold a record: `times_ns` are its origin, then the ends of its window."""
+        values: dict[str, Any] = {"event_id": event_id}
+        values.update(zip(_STATION_FIELDS, station_id.split("."), strict=True))
+        times = list(times_ns)
+        if not self.fields & _TIME_WIDTHS.keys():
+            return (self.text.format_map(values),)
+        if self.fields & _EVENT_FIELDS:
+            times = times[:1]
+        return tuple(dict.fromkeys(self.text.format_map({**values, **_calendar(time)}) for time in times))
+
+    def read(
+        self, source: str, wanted: Collection[str], *, span_ns: tuple[int, int] | None, header_only: bool = False
+    ) -> Contents:
+        """See `reading.read_file`."""
+        return read_file(source, wanted, span_ns=span_ns, header_only=header_only)
+
+    def check(self) -> None:
+        """Raise unless the folder that holds the archive is there and may be read."""
+        fixed = self.text.split("{", 1)[0]
+        root = Path(fixed) if fixed.endswith(os.sep) else Path(fixed).parent
+        if not root.is_dir():
+            msg = (
+                f"got archive={self.text!r}, whose folder {str(root)!r} does not exist; expected a template of "
+                f"paths such as '/data/{{event_id}}.mseed': correct the path, or mount the disk."
+            )
+            raise FileNotFoundError(msg)
+        if not os.access(root, os.R_OK | os.X_OK):
+            msg = (
+                f"got 'permission denied' for the folder {str(root)!r} of archive={self.text!r}, expected a folder "
+                f"that this user may read: change its permissions, or run as a user that has them."
+            )
+            raise PermissionError(msg)
+
+
+@dataclass(frozen=True)
+class MemoryArchive:
+    """The segments of an ObsPy Stream, by channel; known by the hash of their content."""
+
+    segments: dict[str, list[Segment]]
+    identity: str
+
+    def __dask_tokenize__(self) -> str:
+        return self.identity
+
+    def sources(self, event_id: str, station_id: str, times_ns: Iterable[int]) -> tuple[str, ...]:  # noqa: ARG002
+        """One source for all: the Stream."""
+        return ("",)
+
+    def read(
+        self,
+        source: str,  # noqa: ARG002
+        wanted: Collection[str],
+        *,
+        span_ns: tuple[int, int] | None,  # noqa: ARG002
+        header_only: bool = False,  # noqa: ARG002
+    ) -> Contents:
+        """The segments of the channels `wanted`."""
+        return Contents({name: self.segments[name] for name in wanted if name in self.segments})
+
+    def check(self) -> None:
+        """Nothing can be missing from memory."""
+
+
+Archive = PathTemplate | MemoryArchive
+
+
+def open_archive(archive: object) -> Archive:
+    """The archive that the user means by a path template or an ObsPy Stream, checked as far as it can be now."""
+    opened: Archive
+    if isinstance(archive, (str, os.PathLike)):
+        opened = PathTemplate(os.fspath(archive))
+    elif hasattr(archive, "traces"):
+        opened = _from_stream(archive)
+    else:
+        msg = (
+            f"got archive of type {type(archive).__name__}, expected a path template such as "
+            f"'/data/{{event_id}}.mseed' or an ObsPy Stream: pass one of these."
+        )
+        raise TypeError(msg)
+    opened.check()
+    return opened
+
+
+def _from_stream(stream: Any) -> MemoryArchive:  # noqa: ANN401
+    segments: dict[str, list[Segment]] = {}
+    with quiet_obspy():
+        for trace in stream:
+            if trace.stats.npts:
+                segments.setdefault(trace.id, []).append(segment(trace))
+    texts = [
+        f"{name} {part.start_ns} {part.sampling_rate!r} {part.samples.dtype} {part.samples.tobytes().hex()}"
+        for name, parts in sorted(segments.items())
+        for part in parts
+    ]
+    return MemoryArchive(segments, "stream:" + recipe.digest(*texts))
+
+
+def _fields(text: str) -> set[str]:
+    if "://" in text:
+        msg = (
+            f"got archive={text!r}, expected a path on a mounted file system: "
+            f"copy or mount the files and give their path."
+        )
+        raise ValueError(msg)
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        msg = f"got archive={text!r}, expected a path with fields in braces ({error}): close each brace."
+        raise ValueError(msg) from error
+    if unknown := sorted(names - set(FIELDS)):
+        msg = f"got archive={text!r} with the fields {unknown}, expected some of {list(FIELDS)}: use these names."
+        raise ValueError(msg)
+    return names
+
+
+def _calendar(time_ns: int) -> dict[str, _Padded]:
+    day = np.datetime64(time_ns, "ns").astype("datetime64[D]")
+    year, month = day.astype("datetime64[Y]"), day.astype("datetime64[M]")
+    second = time_ns // 1_000_000_000 % 86_400
+    values = {
+        "year": year.astype(int) + 1970,
+        "month": month.astype(int) % 12 + 1,
+        "day": (day - month).astype(int) + 1,
+        "julday": (day - year).astype(int) + 1,
+        "hour": second // 3600,
+        "minute": second // 60 % 60,
+        "second": second % 60,
+    }
+    return {name: _Padded(int(value), _TIME_WIDTHS[name]) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Sampling rate [Hz] and number of samples of a whole file."""
+
+    sampling_rate: float
+    n_samples: int
+
+
+def lengths(archive: Archive, sources: Iterable[tuple[tuple[str, ...], str]], *, at_most: int) -> list[Header]:
+    """Sampling rate and number of samples, first to last, of up to `at_most` records that can be read."""
+    found: list[Header] = []
+    for paths, station_id in sources:
+        try:
+            parts = archive.read(paths[0], {station_id}, span_ns=None, header_only=True).segments.get(station_id)
+        except (FileNotFoundError, UnreadableFileError):
+            continue
+        if parts:
+            rate = parts[0].sampling_rate
+            first = min(part.start_ns for part in parts)
+            last = max(part.time_ns(part.n_samples - 1) for part in parts)
+            found.append(Header(rate, round((last - first) * rate / 1e9) + 1))
+        if len(found) == at_most:
+            break
+    return found

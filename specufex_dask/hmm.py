@@ -1,0 +1,313 @@
+"""Bayesian HMM of activations: fit the states that the spectral patterns move through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+import xarray as xr
+
+from specufex_dask import models, sample, schema, store, svi
+from specufex_dask.blocks import one_blas_thread
+from specufex_dask.kernels import hmm as kernel
+from specufex_dask.kernels.gamma import digamma
+from specufex_dask.progress import Advance, progress
+from specufex_dask.recipe import identity, recipe, stamp
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_EMISSION_PRIOR = 0.1
+_START_FRAMES = 4000
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Gamma shape and rate of the emission (state, pattern), float64, and the mean of the records' distributions.
+
+    `initial` (state,) and `transition` (state, next state) average the expected counts of the
+    fitted records with the same step sizes.
+    """
+
+    shape: Array
+    rate: Array
+    initial: Array
+    transition: Array
+
+    @property
+    def emission(self) -> Array:
+        """E B (state, pattern)."""
+        return self.shape / self.rate
+
+
+@dataclass(frozen=True)
+class GammaPoissonHMM:
+    """The HMM as a model for `svi`: loudness_kt ~ Poisson(B_sk) in state s; `n_records` are to be fitted."""
+
+    n_states: int
+    n_records: int
+    published_start: bool = False
+
+    def start(self, loudness: Array, seed: list[int]) -> Posterior:
+        """The start of a fit to `loudness` (record, pattern, time)."""
+        if self.published_start:
+            return self.start_published(loudness.shape[1], seed)
+        return self.start_from_data(loudness, seed)
+
+    def start_from_data(self, loudness: Array, seed: list[int]) -> Posterior:
+        """States from k-means on the roots of some frames of `loudness` (record, pattern, time)."""
+        from sklearn.cluster import KMeans
+
+        rng = np.random.default_rng(seed)
+        n_records, n_patterns, n_time = loudness.shape
+        n_frames = min(_START_FRAMES, n_records * n_time)
+        record, frame = np.divmod(rng.choice(n_records * n_time, n_frames, replace=False), n_time)
+        frames = loudness[record, :, frame].astype(float)
+        # The root of a Poisson count has the same variance at any level, so no loud state takes all the means.
+        n_states = min(self.n_states, len(np.unique(frames, axis=0)))
+        labels = KMeans(n_states, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(np.sqrt(frames))
+        weight = np.bincount(labels, minlength=self.n_states) / n_frames * self.n_records * n_time
+        mean = np.array([frames[labels == s].mean(axis=0) if (labels == s).any() else frames.mean(axis=0) for s in range(self.n_states)])
+        rate = np.repeat((_EMISSION_PRIOR + weight)[:, None], n_patterns, axis=1)
+        return self._unmoved(_EMISSION_PRIOR + mean * weight[:, None], rate)
+
+    def start_published(self, n_patterns: int, seed: list[int]) -> Posterior:
+        """The published start: a mean of about 33 in every state, whatever the data."""
+        noise = np.random.default_rng(seed).gamma(1.0, 1.0, (self.n_states, n_patterns))
+        return self._unmoved(self.n_records * 1000 * noise, np.full(noise.shape, self.n_records * 30.0))
+
+    def _unmoved(self, shape: Array, rate: Array) -> Posterior:
+        uniform = np.full((self.n_states, self.n_states), 1 / self.n_states)
+        return Posterior(shape, rate, uniform[0], uniform)
+
+    def local_step(self, records: Array, params: Posterior, temperature: float) -> svi.Statistics:  # noqa: ARG002
+        """Sums over `records` (record, pattern, time) of the expected counts, and their number."""
+        log_emission = digamma(params.shape) - np.log(params.rate)
+        with one_blas_thread():
+            statistics = kernel.local_step(records, log_emission, params.emission.sum(axis=1))
+        return (*statistics, np.array(len(records)))
+
+    def global_step(self, params: Posterior, total: svi.Statistics, step: svi.Step) -> Posterior:
+        """The global step of B; the mean initial distribution and transition follow at the same rate."""
+        emission, occupancy, initial, transition, n_records = total
+        rho, scale = step.size, self.n_records / float(n_records)
+        rows = transition + kernel.TRANSITION_PRIOR / self.n_states
+        return Posterior(
+            (1 - rho) * params.shape + rho * (_EMISSION_PRIOR + scale * emission),
+            (1 - rho) * params.rate + rho * (_EMISSION_PRIOR + scale * occupancy[:, None]),
+            (1 - rho) * params.initial + rho * initial / initial.sum(),
+            (1 - rho) * params.transition + rho * rows / rows.sum(axis=1, keepdims=True),
+        )
+
+    def prune(self, params: Posterior) -> Posterior:
+        """All states stay: the fingerprint has a fixed size."""
+        return params
+
+    def score(self, records: Array, params: Posterior) -> tuple[float, float]:
+        """Sums of the log-normaliser of a forward pass with the posterior means, and of gain x activation."""
+        return kernel.held_out_score(records, params.emission, params.initial, params.transition)
+
+    def size(self, params: Posterior) -> int:
+        """States."""
+        return len(params.shape)
+
+
+def fit_hmm(
+    activations: xr.Dataset,
+    nmf: xr.Dataset,
+    *,
+    n_states: int = 15,
+    seed: int,
+    batch_size: int = 64,
+    max_steps: int | None = None,
+    tol: float | None = 1e-5,
+    finish: str | None = None,
+    schedule: str = "growing",
+    n_init: int = 4,
+    held_out: float = 0.1,
+    memory_limit: float = 256e6,
+    checkpoint: str | None = None,
+    group: str | None = None,
+    dtype: DTypeLike = "float32",
+) -> xr.Dataset:
+    """Fit the emission of `n_states` states to activations by stochastic variational inference.
+
+    In state s, gain_k V_kt ~ Poisson(B_sk) with B ~ Gamma(0.1, 0.1); each record has its own
+    transition matrix (rows Dirichlet(0.1/S)) and initial distribution (Dirichlet(0.01/S)), as in
+    SpecUFEx (Holtzman et al. 2018). The fit starts from k-means on the data, `n_init` times, and
+    the one with the best held-out score is kept.
+
+    Parameters
+    ----------
+    activations
+        What `compute_activations` returns: activation (record, pattern, time) [dB].
+    nmf
+        The model that the activations were computed with; its gain scales them.
+    n_states
+        S, the number of states; a fingerprint has S x S entries.
+    seed
+        Seed of all random numbers; equal seeds give equal bits on one kind of processor.
+    batch_size
+        Largest number of records in a minibatch.
+    max_steps
+        Largest number of global steps: 4,200 for ``schedule="growing"``, 75,000 for ``"published"``.
+    tol
+        Stop when the held-out score of the last five looks is not better by this share of it;
+        None to take all steps.
+    finish
+        ``"memoised"`` adds passes over all sampled records at step size 1 while they raise the
+        held-out score; None adds none.
+    schedule
+        ``"growing"`` begins with one record a step and lets them grow to `batch_size`;
+        ``"published"`` is the start and schedule of the 2022 study, once, whatever `n_init`.
+    n_init
+        Number of starts.
+    held_out
+        Share of the events, chosen by a hash of event_id, that is never fitted but scored.
+    memory_limit
+        Bytes of activations to keep in memory; of larger data a seeded sample of whole chunks is fitted.
+    checkpoint, group
+        A store, and a group in it: where it holds the model of this very recipe, that is returned.
+    dtype
+        ``"float32"`` or ``"float64"``, the precision of the activations; the recursions are float64.
+
+    Returns
+    -------
+    xarray.Dataset
+        Stage ``hmm``: emission (state, pattern), its Gamma shape and rate, the mean initial
+        distribution and transition, and the history (step,). States are sorted by their summed
+        emission, largest first.
+
+    Raises
+    ------
+    ValueError
+        If no record is usable, a parameter is out of its range, or the activations are of
+        another model.
+
+    Examples
+    --------
+    >>> import numpy as np, specufex_dask as sx
+    >>> levels = np.random.default_rng(0).gamma(1.0, 5.0, (40, 12, 20))
+    >>> spectrograms = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
+    >>> nmf = sx.fit_nmf(spectrograms, n_patterns=5, max_steps=20, seed=0)
+    >>> hmm = sx.fit_hmm(sx.compute_activations(spectrograms, nmf), nmf, n_states=3, max_steps=20, seed=0)
+    >>> hmm.emission.dims
+    ('state', 'pattern')
+    """
+    schema.require(activations, "activations")
+    schema.require(nmf, "nmf")
+    models.require_activations_of(activations, nmf)
+    parameters = {
+        "n_states": n_states, "seed": seed, "batch_size": batch_size, "max_steps": max_steps, "tol": tol,
+        "finish": finish, "schedule": schedule, "n_init": n_init, "held_out": held_out,
+        "memory_limit": memory_limit, "dtype": np.dtype(dtype).name,
+    }  # fmt: skip
+    svi.check(parameters)
+    planned = recipe("hmm", parameters, activations=activations, nmf=nmf)
+    stored = store.find(checkpoint, "hmm", planned, group=group)
+    if stored is not None:
+        return stored
+    data = sample.draw(activations, "activation", held_out=held_out, memory_limit=memory_limit, seed=seed, dtype=dtype)
+    gain = nmf["gain"].values[:, None].astype(dtype)
+    model = GammaPoissonHMM(n_states, data.n_usable, published_start=schedule == "published")
+    steps = _schedule(schedule, batch_size, max_steps)
+    runs = svi.Fit(model, data.records * gain, data.held_out * gain, steps, [seed], tol, score_every=100)
+    params, history = _best_start(runs, n_init if schedule == "growing" else 1)
+    if finish == "memoised":
+        params = runs.finish(params, history, passes=20)
+    params = _sorted(params)
+    result = _dataset(params.shape, params.rate, nmf).assign(
+        mean_initial=("state", params.initial),
+        mean_transition=(("state", "next_state"), params.transition),
+        **svi.history_variables(history),
+    )
+    result.attrs.update(stopped=history.stopped, n_records=data.n_usable, n_sampled=len(data.records))
+    return stamp(result, "hmm", parameters, activations=activations, nmf=nmf)
+
+
+def _best_start(runs: svi.Fit[Posterior], n_init: int) -> tuple[Posterior, svi.History]:
+    """Fit from each start, side by side; the best held-out score (the first, without one) wins."""
+    with progress("fit hmm", total=n_init * runs.schedule.max_steps, unit="steps") as advance:
+        if n_init == 1:
+            return _one_start(runs, 0, advance)
+        task = dask.delayed(_one_start, pure=False, traverse=False)
+        fits = dask.compute(*(task(replace(runs, parallel=False), i) for i in range(n_init)))
+        advance(n_init * runs.schedule.max_steps)
+    scores = [-np.inf if np.isnan(history.scores[-1]) else history.scores[-1] for _, history in fits]
+    return fits[int(np.argmax(scores))]
+
+
+def _one_start(runs: svi.Fit[Posterior], number: int, advance: Advance | None = None) -> tuple[Posterior, svi.History]:
+    fit = replace(runs, seed=[*runs.seed, number])
+    start = fit.model.start(fit.records, [*fit.seed, 0])
+    return fit.run(start, lambda _, size, score: advance and advance(1, note=f"held-out score {score:.4f}"))
+
+
+def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule:
+    if name == "published":
+        def joined(step: int) -> int:
+            return round(1 + 10 * 0.75 ** (step - 1))
+
+        return svi.Schedule(joined, lambda _: 1.0, lambda step: 250 / (1 + 5 * (joined(step) - 1)), max_steps or 75_000)
+    return svi.growing(
+        first=1, hold=4000, double_every=20, last=batch_size, offset=20, annealed=False, max_steps=max_steps or 4200
+    )
+
+
+def hmm_model(*, emission_shape: ArrayLike, emission_rate: ArrayLike, nmf: xr.Dataset) -> xr.Dataset:
+    """Make an HMM of given Gamma parameters; the order of the states is kept.
+
+    Parameters
+    ----------
+    emission_shape, emission_rate
+        Gamma shape and rate of the emission B (state, pattern).
+    nmf
+        The NMF model whose patterns the states emit; its gain scales the activations.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit the patterns of `nmf`, or an entry is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, specufex_dask as sx
+    >>> nmf = sx.nmf_model(
+    ...     dictionary_shape=np.ones((4, 2)), dictionary_rate=np.ones((4, 2)),
+    ...     weight_shape=[1.0, 2.0], weight_rate=[1.0, 1.0], frequency=[1.0, 2.0, 3.0, 4.0],
+    ... )
+    >>> sx.hmm_model(emission_shape=np.ones((3, 2)), emission_rate=np.ones((3, 2)), nmf=nmf).sizes["state"]
+    3
+    """
+    schema.require(nmf, "nmf")
+    shape, rate = np.asarray(emission_shape, float), np.asarray(emission_rate, float)
+    for name, values in {"emission_shape": shape, "emission_rate": rate}.items():
+        if values.ndim != 2 or values.shape != (len(shape), nmf.sizes["pattern"]):
+            msg = f"got {name} of shape {values.shape}, expected (state, {nmf.sizes['pattern']} patterns): transpose or cut it."
+            raise ValueError(msg)
+        models.require_positive(name, values)
+    given = {"emission_shape": shape, "emission_rate": rate}
+    return stamp(_dataset(shape, rate, nmf), "hmm", given, nmf=nmf)
+
+
+def _sorted(params: Posterior) -> Posterior:
+    """The states by their summed emission, the loudest first."""
+    order = np.argsort(-params.emission.sum(axis=1), kind="stable")
+    return Posterior(params.shape[order], params.rate[order], params.initial[order], params.transition[np.ix_(order, order)])
+
+
+def _dataset(shape: Array, rate: Array, nmf: xr.Dataset) -> xr.Dataset:
+    both = ("state", "pattern")
+    return xr.Dataset(
+        {
+            "emission": (both, shape / rate),
+            "emission_shape": (both, shape),
+            "emission_rate": (both, rate),
+            "gain": ("pattern", nmf["gain"].values),
+        },
+        attrs={"nmf": identity(nmf)},
+    )

@@ -1,0 +1,362 @@
+"""Bayesian NMF of spectrograms: fit a dictionary of spectral patterns, and their activations in each record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from specufex_dask import models, sample, schema, store, svi
+from specufex_dask.blocks import map_records, one_blas_thread, record_chunked
+from specufex_dask.kernels import nmf as kernel
+from specufex_dask.progress import progress
+from specufex_dask.recipe import identity, recipe, stamp
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_PRUNED_BELOW = 1e-3
+_ITERATIONS = 10
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Gamma shapes and rates of the dictionary (frequency, pattern) and of the weight (pattern,), float64.
+
+    While fitting, the rate of a pattern is the same at all frequencies: (1, pattern).
+    """
+
+    dictionary_shape: Array
+    dictionary_rate: Array
+    weight_shape: Array
+    weight_rate: Array
+
+    @property
+    def dictionary(self) -> Array:
+        """E W (frequency, pattern)."""
+        return self.dictionary_shape / self.dictionary_rate
+
+    @property
+    def weight(self) -> Array:
+        """E A (pattern,)."""
+        return self.weight_shape / self.weight_rate
+
+    def select(self, patterns: Array) -> Posterior:
+        """The posterior of the chosen `patterns`, in that order."""
+        return Posterior(
+            self.dictionary_shape[:, patterns], self.dictionary_rate[:, patterns],
+            self.weight_shape[patterns], self.weight_rate[patterns],
+        )  # fmt: skip
+
+    def weights(self, temperature: float, dtype: DTypeLike) -> kernel.Weights:
+        """What a local step needs of the posterior."""
+        return kernel.weights(
+            self.dictionary_shape, self.dictionary_rate, self.weight_shape, self.weight_rate, temperature, dtype
+        )
+
+
+@dataclass(frozen=True)
+class GammaPoisson:
+    """The NMF as a model for `svi`: X ~ Poisson(sum_k W A V), with K0 = `n_patterns` patterns at the start.
+
+    `n_frames` is N_eff, the number of frames that a minibatch stands for (100,000 in the
+    published fit, however many there are).
+    """
+
+    n_patterns: int
+    n_frames: float
+    seed: int
+
+    def start(self, n_frequencies: int) -> Posterior:
+        """The published random start."""
+        per_thousand = self.n_frames / 1000
+        noise = np.random.default_rng([self.seed, 0]).gamma(10.0, 1 / 10, (n_frequencies, self.n_patterns))
+        weight = np.full(self.n_patterns, 10 * per_thousand)
+        rate = np.full((1, self.n_patterns), 100 * per_thousand)
+        return Posterior(100 * per_thousand * noise, rate, weight, weight)
+
+    def local_step(self, records: Array, params: Posterior, temperature: float) -> svi.Statistics:
+        """Sums over `records` (record, frequency, time) of sum_t X P and sum_t E V, and their number of frames."""
+        iterations = _ITERATIONS + round(1 + 5 * (temperature - 1)) - 1
+        with one_blas_thread():
+            weights = params.weights(temperature, records.dtype)
+            counts, activation = kernel.local_step(records, weights, prior=1 / self.n_patterns, iterations=iterations)
+        return counts, activation, np.array(len(records) * records.shape[2])
+
+    def global_step(self, params: Posterior, total: svi.Statistics, step: svi.Step) -> Posterior:
+        """The global step of Paisley, Blei & Jordan (2014): the new weight uses the new dictionary."""
+        counts, activation, frames = total
+        rho, tau, scale = step.size, step.temperature, self.n_frames / float(frames)
+        target = 1 + (10 / len(counts) + scale * counts - 1) / tau
+        shape = (1 - rho) * params.dictionary_shape + rho * target
+        rate = (1 - rho) * params.dictionary_rate + rho * (1 + scale * params.weight * activation) / tau
+        target = 1 + (1 / self.n_patterns + scale * counts.sum(axis=0) - 1) / tau
+        weight_shape = (1 - rho) * params.weight_shape + rho * target
+        gain = (shape / rate).sum(axis=0)
+        weight_rate = (1 - rho) * params.weight_rate + rho * (1 + scale * gain * activation) / tau
+        return Posterior(shape, rate, weight_shape, weight_rate)
+
+    def prune(self, params: Posterior) -> Posterior:
+        """The patterns whose weight is at least 1e-3."""
+        alive = params.weight >= _PRUNED_BELOW
+        return params if alive.all() else params.select(np.flatnonzero(alive))
+
+    def score(self, records: Array, params: Posterior) -> tuple[float, float]:
+        """Sums of X ln(lambda) - lambda and of X over a seeded half of the bins, V fitted on the other half."""
+        seen = np.random.default_rng([self.seed, 1]).random(records.shape, dtype=np.float32) < 0.5
+        with one_blas_thread():
+            return kernel.held_out_score(records, seen, params.weights(1.0, records.dtype), iterations=_ITERATIONS)
+
+    def size(self, params: Posterior) -> int:
+        """Patterns alive."""
+        return len(params.weight)
+
+
+def fit_nmf(
+    spectrograms: xr.Dataset,
+    *,
+    n_patterns: int = 75,
+    seed: int,
+    batch_size: int = 16,
+    max_steps: int | None = None,
+    tol: float | None = 1e-4,
+    finish: str | None = None,
+    schedule: str = "growing",
+    held_out: float = 0.1,
+    n_frames: float = 100_000,
+    memory_limit: float = 256e6,
+    checkpoint: str | None = None,
+    group: str | None = None,
+    dtype: DTypeLike = "float32",
+) -> xr.Dataset:
+    """Fit a dictionary of spectral patterns to spectrograms by stochastic variational inference.
+
+    The model is X_dt ~ Poisson(sum_k W_dk A_k V_kt) with W ~ Gamma(10/D, 1), A ~ Gamma(1/K0, 1)
+    and V ~ Gamma(1/K0, 1) (Paisley, Blei & Jordan 2014; SpecUFEx: Holtzman et al. 2018).
+    Patterns whose weight E A falls below 1e-3 are pruned as the fit goes.
+
+    Parameters
+    ----------
+    spectrograms
+        What `compute_spectrograms` returns: spectrogram (record, frequency, time) [dB].
+    n_patterns
+        K0, the number of patterns at the start.
+    seed
+        Seed of all random numbers; equal seeds give equal bits on one kind of processor.
+    batch_size
+        Largest number of records in a minibatch.
+    max_steps
+        Largest number of global steps: 3,200 for ``schedule="growing"``, 100,000 for ``"published"``.
+    tol
+        Stop when the held-out score of the last five looks is not better by this share of it;
+        None to take all steps.
+    finish
+        ``"memoised"`` adds passes over all sampled records at step size 1 while they raise the
+        held-out score; None adds none.
+    schedule
+        ``"growing"`` begins with two records a step, which prunes, and lets them grow to
+        `batch_size`; ``"published"`` is the schedule of the 2022 study (one record a step).
+    held_out
+        Share of the events, chosen by a hash of event_id, that is never fitted but scored.
+    n_frames
+        N_eff, the number of frames that the data stand for.
+    memory_limit
+        Bytes of spectrograms to keep in memory; of larger data a seeded sample of whole chunks is fitted.
+    checkpoint, group
+        A store, and a group in it: where it holds the model of this very recipe, that is returned.
+    dtype
+        ``"float32"`` or ``"float64"``, the precision of the local steps.
+
+    Returns
+    -------
+    xarray.Dataset
+        Stage ``nmf``: dictionary (frequency, pattern), weight and gain (pattern,), their Gamma
+        shapes and rates, and the history (step,). Patterns are sorted by the frequency of their maximum.
+
+    Raises
+    ------
+    ValueError
+        If no record is usable, or a parameter is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, specufex_dask as sx
+    >>> rng = np.random.default_rng(0)
+    >>> levels = rng.gamma(1.0, 5.0, (40, 12, 20)).astype("float32")
+    >>> spectrograms = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
+    >>> nmf = sx.fit_nmf(spectrograms, n_patterns=5, max_steps=20, seed=0)
+    >>> nmf.dictionary.dims
+    ('frequency', 'pattern')
+    """
+    schema.require(spectrograms, "spectrograms")
+    parameters = {
+        "n_patterns": n_patterns, "seed": seed, "batch_size": batch_size, "max_steps": max_steps, "tol": tol,
+        "finish": finish, "schedule": schedule, "held_out": held_out, "n_frames": n_frames,
+        "memory_limit": memory_limit, "dtype": np.dtype(dtype).name,
+    }  # fmt: skip
+    planned = recipe("nmf", parameters, spectrograms=spectrograms)
+    stored = store.find(checkpoint, "nmf", planned, group=group)
+    if stored is not None:
+        return stored
+    svi.check(parameters)
+    data = sample.draw(
+        spectrograms, "spectrogram", held_out=held_out, memory_limit=memory_limit, seed=seed, dtype=dtype
+    )
+    model = GammaPoisson(n_patterns, n_frames, seed)
+    fit = svi.Fit(model, data.records, data.held_out, _schedule(schedule, batch_size, max_steps), [seed], tol)
+    with progress("fit nmf", total=fit.schedule.max_steps, unit="steps") as advance:
+        params, history = fit.run(
+            model.start(data.records.shape[1]),
+            lambda _, size, score: advance(1, note=f"{size} patterns, held-out score {score:.4f}"),
+        )
+    if finish == "memoised":
+        params = fit.finish(params, history, passes=20)
+    ordered = params.select(np.argsort(params.dictionary.argmax(axis=0), kind="stable"))
+    result = _dataset(ordered, spectrograms["frequency"].values).assign(svi.history_variables(history))
+    result.attrs.update(stopped=history.stopped, n_records=data.n_usable, n_sampled=len(data.records))
+    return stamp(result, "nmf", parameters, spectrograms=spectrograms)
+
+
+def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule:
+    if name == "published":
+        return svi.Schedule(
+            lambda step: round(1 + 3 * 0.75 ** (step - 1)),
+            svi.annealing,
+            lambda step: 250 / (1 + 5 * (svi.annealing(step) - 1)),
+            max_steps or 100_000,
+        )
+    return svi.growing(
+        first=min(2, batch_size), hold=2000, double_every=300, last=batch_size, offset=250, annealed=True,
+        max_steps=max_steps or 3200,
+    )  # fmt: skip
+
+
+def nmf_model(
+    *,
+    dictionary_shape: ArrayLike,
+    dictionary_rate: ArrayLike,
+    weight_shape: ArrayLike,
+    weight_rate: ArrayLike,
+    frequency: ArrayLike,
+) -> xr.Dataset:
+    """Make an NMF model of given Gamma parameters; the order of the patterns is kept.
+
+    Parameters
+    ----------
+    dictionary_shape, dictionary_rate
+        Gamma shape and rate of W (frequency, pattern).
+    weight_shape, weight_rate
+        Gamma shape and rate of A (pattern,); (1, pattern) is taken too.
+    frequency
+        Centres of the frequency bins (frequency,) [Hz].
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other or an entry is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, specufex_dask as sx
+    >>> nmf = sx.nmf_model(
+    ...     dictionary_shape=np.ones((4, 2)), dictionary_rate=np.ones((4, 2)),
+    ...     weight_shape=[1.0, 2.0], weight_rate=[1.0, 1.0], frequency=[1.0, 2.0, 3.0, 4.0],
+    ... )
+    >>> nmf.gain.values
+    array([4., 4.])
+    """
+    given = {
+        "dictionary_shape": np.asarray(dictionary_shape, float),
+        "dictionary_rate": np.asarray(dictionary_rate, float),
+        "weight_shape": np.asarray(weight_shape, float).ravel(),
+        "weight_rate": np.asarray(weight_rate, float).ravel(),
+    }
+    bins = np.asarray(frequency, float).ravel()
+    n_patterns = given["weight_shape"].size
+    for name, values in given.items():
+        expected = (bins.size, n_patterns) if name.startswith("dictionary") else (n_patterns,)
+        if values.shape != expected:
+            msg = f"got {name} of shape {values.shape}, expected {expected} (frequency, pattern): transpose or cut it."
+            raise ValueError(msg)
+        models.require_positive(name, values)
+    return stamp(_dataset(Posterior(**given), bins), "nmf", given | {"frequency": bins})
+
+
+def compute_activations(spectrograms: xr.Dataset, nmf: xr.Dataset, *, dtype: DTypeLike = "float32") -> xr.Dataset:
+    """Compute, lazily, the activation of each pattern of `nmf` in each record.
+
+    The activation is the posterior mean V1/V2 of V after five local iterations from V1 = 1 with
+    the dictionary fixed (prior 1/K, K the number of patterns of `nmf`).
+
+    Parameters
+    ----------
+    spectrograms
+        spectrogram (record, frequency, time) [dB], at the frequencies of `nmf`.
+    nmf
+        What `fit_nmf` or `nmf_model` returns.
+    dtype
+        Precision of the computation and the result.
+
+    Returns
+    -------
+    xarray.Dataset
+        Stage ``activations``: activation (record, pattern, time), NaN where a record is not
+        usable, and quality (record,).
+
+    Raises
+    ------
+    ValueError
+        If the frequencies of the spectrograms are not those of the model.
+
+    Examples
+    --------
+    >>> import numpy as np, specufex_dask as sx
+    >>> levels = np.random.default_rng(0).gamma(1.0, 5.0, (40, 12, 20))
+    >>> spectrograms = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
+    >>> nmf = sx.fit_nmf(spectrograms, n_patterns=5, max_steps=20, seed=0)
+    >>> activations = sx.compute_activations(spectrograms, nmf)
+    >>> activations.activation.sizes["record"]
+    40
+    """
+    schema.require(spectrograms, "spectrograms")
+    schema.require(nmf, "nmf")
+    models.require_same_frequencies(spectrograms, nmf)
+    n_patterns, n_time = nmf.sizes["pattern"], spectrograms.sizes["time"]
+    blocks = map_records(
+        _activation_block,
+        [record_chunked(spectrograms["spectrogram"]), record_chunked(spectrograms["quality"])],
+        {"activation": ((n_patterns, n_time), np.dtype(dtype))},
+        weights=models.weights_of(nmf, dtype),
+    )
+    result = xr.Dataset(
+        {"activation": (("record", "pattern", "time"), blocks["activation"]), "quality": spectrograms["quality"]},
+        coords={name: spectrograms[name] for name in ("event_id", "station_id", "start_time", "time")},
+        attrs={"nmf": identity(nmf)},
+    )
+    return stamp(result, "activations", {"dtype": np.dtype(dtype).name}, spectrograms=spectrograms, nmf=nmf)
+
+
+def _activation_block(spectrograms: Array, quality: Array, weights: kernel.Weights) -> dict[str, Array]:
+    activation = kernel.transform(models.usable_or_zero(spectrograms, quality, weights.relative.dtype), weights)
+    activation[quality != 0] = np.nan
+    return {"activation": activation}
+
+
+def _dataset(params: Posterior, frequency: Array) -> xr.Dataset:
+    both, pattern = ("frequency", "pattern"), ("pattern",)
+    return xr.Dataset(
+        {
+            "dictionary": (both, params.dictionary),
+            "dictionary_shape": (both, params.dictionary_shape),
+            "dictionary_rate": (both, np.broadcast_to(params.dictionary_rate, params.dictionary_shape.shape).copy()),
+            "weight": (pattern, params.weight),
+            "weight_shape": (pattern, params.weight_shape),
+            "weight_rate": (pattern, params.weight_rate),
+            "gain": (pattern, params.dictionary.sum(axis=0)),
+        },
+        coords={"frequency": frequency},
+    )

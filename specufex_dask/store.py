@@ -1,0 +1,270 @@
+"""Save and load stages as Zarr groups: the template first, then whole shards, one task each.
+
+A group is a stage; the shards of its arrays along `record` are the chunks of its Dataset, so no
+two tasks touch one file. A shard is done when its `quality`, which is written last, is there:
+a run that was killed anywhere writes what is missing and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from specufex_dask import schema
+from specufex_dask.blocks import record_chunked
+from specufex_dask.progress import progress
+from specufex_dask.recipe import difference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_INNER_CHUNK_BYTES = 1e6
+_RECORDS_PER_INNER_CHUNK = 16
+_TIME = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "_FillValue": np.iinfo("int64").min}
+
+
+def save(
+    dataset: xr.Dataset, store: str | Path, *, group: str | None = None, overwrite: bool = False
+) -> xr.Dataset:
+    """Write the stage `dataset` to its group of the Zarr `store` and return it reopened, lazily.
+
+    Lazy arrays are computed shard by shard, never as a whole. Where the group holds the same
+    recipe already, only missing shards are computed; where it holds another one, the error says
+    what differs.
+
+    Parameters
+    ----------
+    dataset
+        What a stage function returned.
+    store
+        Path of the Zarr store.
+    group
+        Group above the stage's, such as a station_id for a model of that station.
+    overwrite
+        Replace a stage of another recipe.
+
+    Raises
+    ------
+    ValueError
+        If the Dataset is of no stage, or the group holds another recipe.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, specufex_dask as sx
+    >>> levels = np.random.default_rng(0).gamma(1.0, 5.0, (40, 12, 20))
+    >>> spectrograms = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     saved = sx.save(spectrograms, folder + "/study.zarr")
+    ...     float(abs(saved.spectrogram - spectrograms.spectrogram).max())
+    0.0
+    """
+    stage = dataset.attrs.get("stage")
+    if stage not in schema.SCHEMAS or "recipe" not in dataset.attrs:
+        msg = f"got a Dataset of stage {stage!r}, expected one that a stage function returned: {sorted(schema.SCHEMAS)}."
+        raise ValueError(msg)
+    path = _path(stage, group)
+    written = _attributes(store, path)
+    if written is not None and written.get("recipe") != dataset.attrs["recipe"] and not overwrite:
+        raise ValueError(_mismatch(store, path, written, dataset))
+    lazy = {name: array for name, array in dataset.variables.items() if array.chunks and "record" in array.dims}
+    if written is None or written.get("recipe") != dataset.attrs["recipe"]:
+        _write_template(dataset, set(lazy), store, path)
+    if lazy:
+        _write_shards(dataset, sorted(lazy, key=lambda name: name == "quality"), store, path)
+    return load(store, stage, group=group)
+
+
+def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Dataset:
+    """Open a stage of `store`, lazily, with its shards as chunks.
+
+    Parameters
+    ----------
+    store
+        Path of the Zarr store.
+    stage
+        Name of the stage, such as ``"fingerprints"``.
+    group
+        Group above the stage's, as given to `save`.
+
+    Raises
+    ------
+    ValueError
+        If the store does not hold the stage, or holds it in the layout of another version.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, specufex_dask as sx
+    >>> levels = np.random.default_rng(0).gamma(1.0, 5.0, (40, 12, 20))
+    >>> spectrograms = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = sx.save(spectrograms, folder + "/study.zarr")
+    ...     sx.load(folder + "/study.zarr", "spectrograms").sizes["record"]
+    40
+    """
+    path = _path(stage, group)
+    attributes = _attributes(store, path)
+    if attributes is None:
+        held = stages(store, group=group)
+        msg = f"got no stage {path!r} in {store}, which holds {held or 'no stage'}: save it first, or name one of these."
+        raise ValueError(msg)
+    if attributes.get("schema_version") != schema.VERSION:
+        msg = (
+            f"got {path!r} of {store} in layout {attributes.get('schema_version')!r}, expected {schema.VERSION}: "
+            f"open it with the version of specufex_dask that wrote it, or compute it again with overwrite=True."
+        )
+        raise ValueError(msg)
+    opened = xr.open_zarr(str(store), group=path, consolidated=False, chunks=None, zarr_format=3)
+    declared = [variable.name for variable in schema.SCHEMAS[stage].variables]
+    ordered = opened[[name for name in declared if name in opened.data_vars]]
+    return _opened(ordered, ordered.attrs.pop("records_per_task", None))
+
+
+def find(
+    store: str | Path | None, stage: str, planned: Mapping[str, str], *, group: str | None = None
+) -> xr.Dataset | None:
+    """The stage of `store` if it was made by the recipe `planned`; None without a store or such a stage."""
+    if store is None:
+        return None
+    written = _attributes(store, _path(stage, group))
+    return load(store, stage, group=group) if written and written.get("recipe") == planned["recipe"] else None
+
+
+def stages(store: str | Path, *, group: str | None = None) -> list[str]:
+    """Names of the stages that `store` holds, in the order of the data flow."""
+    return [stage for stage in schema.SCHEMAS if _attributes(store, _path(stage, group)) is not None]
+
+
+def _path(stage: str, group: str | None) -> str:
+    return stage if group is None else f"{group}/{stage}"
+
+
+def _attributes(store: str | Path, path: str) -> dict[str, Any] | None:
+    """Attributes of a group whose template is whole: its recipe is written last."""
+    try:
+        attributes = dict(zarr.open_group(str(store), path=path, mode="r").attrs)
+    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+        return None
+    return attributes if "recipe" in attributes else None
+
+
+def _mismatch(store: str | Path, path: str, written: Mapping[str, Any], dataset: xr.Dataset) -> str:
+    differences = "; ".join(difference(dataset.attrs["recipe"], written["recipe"])) or "its stage is another"
+    return (
+        f"got a {path!r} of another recipe than the one that {store} holds: {differences}. "
+        f"Expected the same: save to another store, or pass overwrite=True to replace it."
+    )
+
+
+def _write_template(dataset: xr.Dataset, lazy: set[Any], store: str | Path, path: str) -> None:
+    """Write all metadata and the arrays in memory; the recipe comes last and says that the template is whole."""
+    attributes = dict(dataset.attrs)
+    if lazy:
+        attributes["records_per_task"] = _records_per_task(dataset)
+    held_back = {name: attributes.pop(name) for name in ("recipe", "recipe_id")}
+    template = dataset.drop_encoding().assign_attrs(attributes)
+    template.attrs = attributes
+    encoding = {name: _encoding(template[name], attributes.get("records_per_task")) for name in template.variables}
+    template.to_zarr(
+        str(store), group=path, mode="w", consolidated=False, zarr_format=3, compute=False, encoding=encoding,
+        safe_chunks=False,
+    )  # fmt: skip
+    zarr.open_group(str(store), path=path, mode="r+").attrs.update(held_back)
+
+
+def _encoding(array: xr.DataArray, records_per_task: int | None) -> dict[str, Any]:
+    """Chunks of a task's records, cut into inner chunks of a megabyte where the task's share is larger."""
+    encoding: dict[str, Any] = dict(_TIME) if array.dtype.kind == "M" else {}
+    if array.chunks is None or records_per_task is None:
+        return encoding | ({"chunks": array.shape} if array.size else {})
+    tail = array.shape[1:]
+    inner = records_per_task
+    record_bytes = array.dtype.itemsize * int(np.prod(tail))
+    while inner % (2 * _RECORDS_PER_INNER_CHUNK) == 0 and inner // 2 * record_bytes >= _INNER_CHUNK_BYTES:
+        inner //= 2
+    if inner < records_per_task:
+        encoding["shards"] = (records_per_task, *tail)
+    return encoding | {"chunks": (inner, *tail)}
+
+
+def _records_per_task(dataset: xr.Dataset) -> int:
+    sizes = {array.chunks[0] for array in dataset.variables.values() if array.chunks and "record" in array.dims}
+    chunks = sizes.pop()
+    if sizes or len(set(chunks[:-1])) > 1 or chunks[-1] > chunks[0]:
+        msg = f"got chunks of {chunks} records, expected equal ones in all variables (the last may be shorter): rechunk it."
+        raise ValueError(msg)
+    return max(1, int(chunks[0]))
+
+
+def _write_shards(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str) -> None:
+    """Compute and write the shards that are missing, each by one task."""
+    missing = _missing(dataset, store, path)
+    if not missing:
+        return
+    arrays = [record_chunked(dataset[name].transpose("record", ...)) for name in names]
+    first = da.from_array(np.arange(dataset.sizes["record"]), chunks=(arrays[0].chunks[0],))
+    operands = [item for i, a in enumerate([first, *arrays]) for item in (a.blocks[missing], _axes(i, a.ndim))]
+    written = da.blockwise(
+        _write_block, ("record",), *operands, concatenate=True, dtype=np.int64, meta=np.empty(0, np.int64),
+        adjust_chunks={"record": 1}, names=names, store=str(store), path=path,
+    )  # fmt: skip
+    sizes = [arrays[0].chunks[0][i] for i in missing]
+    tasks = {(written.name, i): size for i, size in enumerate(sizes)}
+    with progress(f"save {path}", total=sum(sizes), unit="records", tasks=tasks):
+        dask.compute(written)
+
+
+def _axes(number: int, ndim: int) -> tuple[str, ...]:
+    return ("record", *(f"{number}_{axis}" for axis in range(1, ndim)))
+
+
+def _write_block(records: Array, *blocks: Array, names: list[str], store: str, path: str) -> Array:
+    group = zarr.open_group(store, path=path, mode="r+")
+    region = slice(int(records[0]), int(records[-1]) + 1)
+    for name, block in zip(names, blocks, strict=True):
+        # A chunk of zeros must be written too: that it is there says that it is done.
+        array = group[name].with_config({"write_empty_chunks": True})
+        array[region] = block.astype("datetime64[ns]").view("int64") if block.dtype.kind == "M" else block
+    return np.array([len(records)])
+
+
+def _missing(dataset: xr.Dataset, store: str | Path, path: str) -> list[int]:
+    """Numbers of the shards whose last variable is not there."""
+    n_records, size = dataset.sizes["record"], _records_per_task(dataset)
+    last = "quality" if dataset["quality"].chunks else next(n for n, a in dataset.variables.items() if a.chunks)
+    chunks = zarr.open_array(str(store), path=f"{path}/{last}", mode="r")
+    present = set(_keys(chunks))
+    trailing = "".join("/0" for _ in range(chunks.ndim - 1))
+    return [i for i in range(-(-n_records // size)) if f"c/{i}{trailing}" not in present]
+
+
+def _keys(array: zarr.Array[Any]) -> list[str]:
+    """Names of the chunks of `array` that its store holds, by one listing."""
+    from zarr.core.sync import sync  # zarr's own event loop: a notebook runs one of its own already
+
+    async def listed() -> list[str]:
+        prefix = array.store_path.path + "/"
+        return [key.removeprefix(prefix) async for key in array.store_path.store.list_prefix(prefix)]
+
+    return sync(listed())
+
+
+def _opened(stage: xr.Dataset, records_per_task: int | None) -> xr.Dataset:
+    """`stage` with its shards as chunks; ids and axes in memory, for they say which records these are."""
+    if "record" not in stage.dims:
+        return stage.load()
+    small = {}
+    for name, array in stage.variables.items():
+        if array.dtype.kind in "OT":
+            small[name] = stage[name].astype(object)
+        elif "record" not in array.dims:
+            small[name] = stage[name].load()
+    return stage.chunk({"record": records_per_task or -1}).assign(small)

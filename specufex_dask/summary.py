@@ -1,0 +1,107 @@
+"""One line of figures for each stage, as a run prints them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from specufex_dask.schema import QUALITY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import xarray as xr
+
+
+def summary(stage: str, dataset: xr.Dataset) -> str:
+    """Say in one line what `dataset` of `stage` holds; only small variables are computed.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> summary("spectrograms", xr.Dataset({
+    ...     "quality": ("record", [0, 3, 0, 3, 5]), "spectrogram": (("record", "frequency", "time"), np.ones((5, 4, 2)))
+    ... }))
+    '2 of 5 records usable (2 short, 1 wrong_sampling_rate), 4 frequencies x 2 frames'
+    """
+    return _LINES[stage](dataset)
+
+
+def _catalog(dataset: xr.Dataset) -> str:
+    return f"{dataset.sizes['event']:,} events"
+
+
+def _stations(dataset: xr.Dataset) -> str:
+    return f"{dataset.sizes['station']:,} stations"
+
+
+def _waveforms(dataset: xr.Dataset) -> str:
+    stations = len(np.unique(dataset["station_id"].values.astype(str)))
+    rate = dataset.attrs["sampling_rate"]
+    return f"{_records(dataset)} records from {stations} stations, {dataset.sizes['sample']:,} samples at {rate:g} Hz"
+
+
+def _spectrograms(dataset: xr.Dataset) -> str:
+    quality, counts = np.unique(dataset["quality"].values, return_counts=True)
+    reasons = [f"{n:,} {QUALITY[flag]}" for flag, n in zip(quality, counts, strict=True) if flag]
+    usable = int(counts[quality == 0].sum())
+    unusable = f" ({', '.join(reasons)})" if reasons else ""
+    shape = f"{dataset.sizes['frequency']} frequencies x {dataset.sizes['time']} frames"
+    return f"{usable:,} of {_records(dataset)} records usable{unusable}, {shape}"
+
+
+def _nmf(dataset: xr.Dataset) -> str:
+    started = f" of {int(dataset['history_size'].max())} ever alive" if "history_size" in dataset else ""
+    return f"{dataset.sizes['pattern']} patterns{started}{_history(dataset)}"
+
+
+def _hmm(dataset: xr.Dataset) -> str:
+    return f"{dataset.sizes['state']} states{_history(dataset)}"
+
+
+def _activations(dataset: xr.Dataset) -> str:
+    return f"{_records(dataset)} records, {dataset.sizes['pattern']} patterns, not stored"
+
+
+def _fingerprints(dataset: xr.Dataset) -> str:
+    usable = int((dataset["quality"] == 0).sum())
+    return f"{usable:,} of {_records(dataset)} records, {dataset.sizes['state']} x {dataset.sizes['next_state']} each"
+
+
+def _clusters(dataset: xr.Dataset) -> str:
+    labels = dataset["cluster"].values
+    sizes = np.bincount(labels[labels >= 0])
+    tried = dataset["n_clusters"].values
+    best = float(dataset["mean_silhouette"].max())
+    how = f"K = {len(sizes)}" + (
+        f" of {tried.min()} to {tried.max()}, best silhouette {best:.3f}" if len(tried) > 1 else ""
+    )
+    return f"{how}: {', '.join(f'{n:,}' for n in sizes)} records"
+
+
+def _records(dataset: xr.Dataset) -> str:
+    return f"{dataset.sizes['record']:,}"
+
+
+def _history(dataset: xr.Dataset) -> str:
+    """Steps and the last held-out score of a fit, if the model has a history."""
+    if "history_score" not in dataset:
+        return ""
+    scores = dataset["history_score"].values
+    taken = scores[np.isfinite(scores)]
+    last = f", held-out score {taken[-1]:.4f}" if taken.size else ""
+    return f", {int(dataset['history_step'].max()):,} steps{last}"
+
+
+_LINES: dict[str, Callable[[xr.Dataset], str]] = {
+    "catalog": _catalog,
+    "stations": _stations,
+    "waveforms": _waveforms,
+    "spectrograms": _spectrograms,
+    "nmf": _nmf,
+    "activations": _activations,
+    "hmm": _hmm,
+    "fingerprints": _fingerprints,
+    "clusters": _clusters,
+}

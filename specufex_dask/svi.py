@@ -1,0 +1,241 @@
+"""Stochastic variational inference (Hoffman et al. 2013): one loop that knows no model.
+
+A `Model` gives additive statistics of a block of records (`local_step`) and folds them into its
+parameters (`global_step`); this module draws the minibatches, sets the step size, takes the
+held-out score and decides when to stop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import dask
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Params = TypeVar("Params")
+Statistics = tuple[Array, ...]
+
+RECORDS_PER_TASK = 8
+"""Records of a minibatch that one task takes; fixed, so that the sums do not depend on the workers."""
+
+
+class Model(Protocol[Params]):
+    """What the loop asks of a model."""
+
+    def local_step(self, records: Array, params: Params, temperature: float) -> Statistics:
+        """Additive statistics of `records` (record, …)."""
+
+    def global_step(self, params: Params, total: Statistics, step: Step) -> Params:
+        """New parameters from the statistics of a minibatch."""
+
+    def prune(self, params: Params) -> Params:
+        """The parameters without the components that died."""
+
+    def score(self, records: Array, params: Params) -> tuple[float, float]:
+        """Numerator and denominator of the held-out score, additive over records."""
+
+    def size(self, params: Params) -> int:
+        """Components alive."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One global step: its number from 1, its minibatch, its temperature and its step size rho."""
+
+    number: int
+    batch: int
+    temperature: float
+    size: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Minibatch, temperature and step size of each step.
+
+    ``batch(step)`` records are joined in step 1, 2, …; ``temperature(step)`` is tau. The step
+    size is rho = (offset / damping + elapsed)^-decay. Where minibatches grow, one record a step
+    is the unit: elapsed = records seen / batch and the offset shrinks alike, so that a minibatch
+    of B records moves the model as far as its B records deserve. `settled` is the first step
+    that the stopping rule may look at.
+    """
+
+    batch: Callable[[int], int]
+    temperature: Callable[[int], float]
+    offset: Callable[[int], float]
+    max_steps: int
+    settled: int = 0
+    decay: float = 0.51
+    counts_records: bool = False
+
+    def step(self, number: int, seen: int, available: int) -> Step:
+        """The step `number`, after `seen` records, of a fit that has `available` records."""
+        batch = min(self.batch(number), available)
+        elapsed = (self.offset(number) + seen + batch) / batch if self.counts_records else self.offset(number) + number
+        return Step(number, batch, self.temperature(number), min(1.0, elapsed**-self.decay))
+
+
+def growing(*, first: int, hold: int, double_every: int, last: int, offset: float, annealed: bool, max_steps: int) -> Schedule:
+    """The default schedule: `first` records a step for `hold` steps, then twice as many every `double_every`, up to `last`."""
+
+    def batch(step: int) -> int:
+        doublings = 0 if step <= hold else 1 + (step - hold - 1) // double_every
+        return int(min(max(first, last), first * 2 ** min(doublings, 60)))
+
+    def temperature(step: int) -> float:
+        return annealing(step) if annealed else 1.0
+
+    settled = hold + double_every * math.ceil(math.log2(max(1.0, last / first)))
+    return Schedule(
+        batch, temperature, lambda step: offset / (1 + 5 * (temperature(step) - 1)), max_steps, settled, counts_records=True
+    )
+
+
+def annealing(step: int) -> float:
+    """The published temperature tau = 1 + 0.75^(step - 1)."""
+    return 1.0 + 0.75 ** (step - 1)
+
+
+@dataclass
+class History:
+    """What a fit did: one row a global step; the score is NaN in steps where it was not taken."""
+
+    steps: list[Step] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    stopped: str = "max_steps"
+
+    def record(self, step: Step, size: int, score: float) -> None:
+        """Append one row."""
+        self.steps.append(step)
+        self.sizes.append(size)
+        self.scores.append(score)
+
+    def settled(self, tol: float, window: int, first: int) -> bool:
+        """Whether the best of the last `window` scores after step `first` is no better by `tol` (relative) than those before."""
+        scores = [s for step, s in zip(self.steps, self.scores, strict=True) if step.number >= first and not math.isnan(s)]
+        if len(scores) <= window:
+            return False
+        before, recent = max(scores[:-window]), max(scores[-window:])
+        return recent - before < tol * abs(before)
+
+
+@dataclass(frozen=True)
+class Fit(Generic[Params]):
+    """A fit to be run: the model, its records (record, …), the held-out ones, and how.
+
+    Random numbers are keyed by (*seed, step), never by who computes.
+    `parallel` spreads the pieces of a minibatch over dask's active scheduler; without it they
+    run one after another, in the same order and with the same bits.
+    """
+
+    model: Model[Params]
+    records: Array
+    held_out: Array
+    schedule: Schedule
+    seed: list[int]
+    tol: float | None
+    score_every: int = 100
+    window: int = 5
+    parallel: bool = True
+
+    def run(self, params: Params, report: Callable[[Step, int, float], object] = lambda *_: None) -> tuple[Params, History]:
+        """Fit from `params`; `report` is called after each step with the size of the model and its last score."""
+        history, seen, last = History(), 0, math.nan
+        for number in range(1, self.schedule.max_steps + 1):
+            step = self.schedule.step(number, seen, len(self.records))
+            chosen = np.random.default_rng([*self.seed, number]).choice(len(self.records), step.batch, replace=False)
+            total = self.statistics(np.sort(chosen), params, step.temperature)
+            params = self.model.prune(self.model.global_step(params, total, step))
+            seen += step.batch
+            score = self.score(params) if number % self.score_every == 0 or number == self.schedule.max_steps else math.nan
+            history.record(step, self.model.size(params), score)
+            last = last if math.isnan(score) else score
+            report(step, history.sizes[-1], last)
+            if self.tol is not None and not math.isnan(score) and history.settled(self.tol, self.window, self.schedule.settled):
+                history.stopped = "converged"
+                break
+        return params, history
+
+    def finish(self, params: Params, history: History, *, passes: int) -> Params:
+        """Passes over all records at rho = 1, while they raise the held-out score; appended to `history`.
+
+        The statistics of each part of the records are remembered and replaced when its turn
+        comes (memoised inference, Hughes & Sudderth 2013), so every part moves the model.
+        """
+        best = self.score(params)
+        parts = np.array_split(np.arange(len(self.records)), max(1, len(self.records) // 512))
+        memory = [self.statistics(part, params, 1.0) for part in parts]
+        for _ in range(passes):
+            trial = params
+            for i, part in enumerate(parts):
+                step = Step(history.steps[-1].number + 1 + i, len(self.records), 1.0, 1.0)
+                trial = self.model.global_step(trial, _tree_sum(memory), step)
+                memory[i] = self.statistics(part, trial, 1.0)
+            score = self.score(trial)
+            if not score > best:
+                break
+            best, params = score, trial
+            history.record(step, self.model.size(params), score)
+        return self.model.prune(params)
+
+    def statistics(self, chosen: Array, params: Params, temperature: float) -> Statistics:
+        """Statistics of the `chosen` records, summed in a fixed tree."""
+        pieces = [chosen[i : i + RECORDS_PER_TASK] for i in range(0, len(chosen), RECORDS_PER_TASK)]
+        if len(pieces) == 1 or not self.parallel:
+            return _tree_sum([self.model.local_step(self.records[p], params, temperature) for p in pieces])
+        task = dask.delayed(self.model.local_step, pure=False, traverse=False)
+        return _tree_sum(list(dask.compute(*(task(self.records[p], params, temperature) for p in pieces))))
+
+    def score(self, params: Params) -> float:
+        """The held-out score; NaN without held-out records."""
+        if len(self.held_out) == 0:
+            return math.nan
+        numerator, denominator = self.model.score(self.held_out, params)
+        return numerator / denominator
+
+
+def _tree_sum(parts: list[Statistics]) -> Statistics:
+    """The sum of `parts`, neighbours first: an order that does not depend on who finished when."""
+    while len(parts) > 1:
+        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+        parts = [tuple(a + b for a, b in zip(*pair, strict=True)) if len(pair) == 2 else pair[0] for pair in pairs]
+    return parts[0]
+
+
+def check(parameters: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a parameter of a fit that is out of its range."""
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "batch_size": (lambda v: v >= 1, "a whole number from 1"),
+        "max_steps": (lambda v: v is None or v >= 1, "None or a whole number from 1"),
+        "tol": (lambda v: v is None or v >= 0, "None or a number from 0"),
+        "finish": (lambda v: v in (None, "memoised"), "None or 'memoised'"),
+        "schedule": (lambda v: v in ("growing", "published"), "'growing' or 'published'"),
+        "held_out": (lambda v: 0 <= v < 1, "a share from 0 to below 1"),
+        "n_patterns": (lambda v: v >= 1, "a whole number from 1"),
+        "n_states": (lambda v: v >= 2, "a whole number from 2"),
+        "n_init": (lambda v: v >= 1, "a whole number from 1"),
+        "n_frames": (lambda v: v > 0, "a number above 0"),
+        "memory_limit": (lambda v: v > 0, "a number of bytes above 0"),
+        "dtype": (lambda v: v in ("float32", "float64"), "'float32' or 'float64'"),
+    }
+    for name, value in parameters.items():
+        if name in rules and not rules[name][0](value):
+            msg = f"got {name}={value!r}, expected {rules[name][1]}: correct it."
+            raise ValueError(msg)
+
+
+def history_variables(history: History) -> dict[str, tuple[str, Array]]:
+    """The history as variables (step,) of a model's Dataset."""
+    return {
+        "history_step": ("step", np.array([step.number for step in history.steps])),
+        "history_step_size": ("step", np.array([step.size for step in history.steps])),
+        "history_batch": ("step", np.array([step.batch for step in history.steps])),
+        "history_size": ("step", np.array(history.sizes)),
+        "history_score": ("step", np.array(history.scores)),
+    }
