@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 
 from specufex_dask import schema
-from specufex_dask.blocks import record_chunked
+from specufex_dask.blocks import record_chunked, run_tasks
 from specufex_dask.recipe import stamp
 from specufex_dask.sample import read
 
@@ -112,7 +111,7 @@ def _in_memory(vectors: Array, tried: list[int], seed: int, n_init: int) -> _Par
         labels, centroids = _canonical(fitted.labels_, fitted.cluster_centers_)
         return labels, _silhouettes(vectors, labels, seed), centroids
 
-    found = dask.compute(*(dask.delayed(partition, pure=False, traverse=False)(k) for k in tried))
+    found = run_tasks([(partition, k) for k in tried])
     labels, silhouettes, centroids = zip(*found, strict=True)
     return np.stack(labels), np.stack(silhouettes), list(centroids)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -206,15 +206,15 @@ def legend(ax: Axes, entries: Sequence[Entry]) -> None:
     )
 
 
-def plain_log(ax: Axes, which: Literal["x", "y"], *, subs: tuple[int, ...] = (1,)) -> None:
-    """A logarithmic axis with plain numbers at `subs` times each power of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def plain_log(ax: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5 times each power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    ax.set(**{f"{which}scale": "log"})
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(NullFormatter())
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def note(ax: Axes, x: float, y: float, text: str, **settings: Any) -> None:  # noqa: ANN401

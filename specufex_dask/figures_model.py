@@ -39,8 +39,6 @@ def convergence(model: xr.Dataset, stage: str) -> Panel | None:
     for row, (ax,) in zip(rows, axes, strict=True):
         _DRAW[row](ax, step, model[f"history_{row}"].values)
         ax.margins(x=0.02)
-    if step[-1] > 30 * max(step[0], 1):
-        plain_log(axes[-1][0], "x")
     label(axes[-1][0], x="global step (number)")
     score = model.history_score.values
     taken = score[np.isfinite(score)]
@@ -81,7 +79,7 @@ def _draw_patterns(ax: Axes, step: Array, patterns: Array) -> None:
 
 def _draw_step_size(ax: Axes, step: Array, size: Array) -> None:
     ax.plot(step, size, color=_SLATE, linewidth=1.2)
-    plain_log(ax, "y", subs=(1, 2, 5))
+    plain_log(ax)
     label(ax, y="step size\nρ (1)")
 
 
@@ -117,7 +115,7 @@ def dictionary(nmf: xr.Dataset) -> Panel:
 
 
 def _pattern_ticks(ax: Axes, order: Array) -> None:
-    places = round_ticks(order.size, 20)
+    places = round_ticks(order.size, 16)
     ax.set_xticks(places, [str(p) for p in order[places]])
     label(ax, x="pattern (number in the store)")
 
@@ -170,7 +168,7 @@ def state_spectra(hmm: xr.Dataset, nmf: xr.Dataset) -> Panel:
     frequency = nmf.frequency.values
     figure, ((ax,),) = grid(4.6, [2.9], margins=Margins(right=0.72))
     drawn = image(ax, values.T, np.arange(len(values)), frequency, vmin=0)
-    ax.set_xticks(round_ticks(len(values), 20))
+    ax.set_xticks(round_ticks(len(values), 16))
     label(ax, x="state (number)", y="frequency (Hz)")
     colour_bar(ax, drawn, "level above the record's median (dB)")
     return Panel(

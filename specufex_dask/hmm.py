@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import dask
 import numpy as np
 import xarray as xr
 
 from specufex_dask import models, sample, schema, store, svi
-from specufex_dask.blocks import one_blas_thread
+from specufex_dask.blocks import one_blas_thread, run_tasks
 from specufex_dask.kernels import hmm as kernel
 from specufex_dask.kernels.gamma import digamma
 from specufex_dask.progress import Advance, progress
@@ -234,8 +233,7 @@ def _best_start(runs: svi.Fit[Posterior], n_init: int) -> tuple[Posterior, svi.H
     with progress("fit hmm", total=n_init * runs.schedule.max_steps, unit="steps") as advance:
         if n_init == 1:
             return _one_start(runs, 0, advance)
-        task = dask.delayed(_one_start, pure=False, traverse=False)
-        fits = dask.compute(*(task(replace(runs, parallel=False), i) for i in range(n_init)))
+        fits = run_tasks([(_one_start, replace(runs, parallel=False), i) for i in range(n_init)])
         advance(n_init * runs.schedule.max_steps)
     scores = [-np.inf if np.isnan(history.scores[-1]) else history.scores[-1] for _, history in fits]
     return fits[int(np.argmax(scores))]

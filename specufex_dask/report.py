@@ -25,7 +25,6 @@ from specufex_dask.store import load
 from specufex_dask.store import stages as stages_of
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     import xarray as xr
@@ -53,8 +52,8 @@ class Section:
 
 
 def report(
-    store: str | os.PathLike[str],
-    path: str | os.PathLike[str],
+    store: str | Path,
+    path: str | Path,
     *,
     group: str | None = None,
     catalog: xr.Dataset | None = None,
@@ -117,7 +116,7 @@ def report(
     return target
 
 
-def _stages(store: str | os.PathLike[str], group: str | None, given: Stages) -> Stages:
+def _stages(store: str | Path, group: str | None, given: Stages) -> Stages:
     """The stages that there are, lazily, in the order of the chain."""
     for stage, dataset in given.items():
         require(dataset, stage)
@@ -233,7 +232,7 @@ def _where_and_when(stages: Stages, records: xr.Dataset | None) -> Section:
 
 
 def _typical(stages: Stages) -> Section:
-    title = "Typical records of each cluster, through the chain"
+    title = "Typical records"
     groups, scales = report_records.typical(stages)
     if scales is None:
         return Section("typical", title, "Neither spectrograms nor fingerprints are in the store to show them.")

@@ -63,6 +63,10 @@ _UNITS = {
     "batch_size": "records",
     "max_steps": "steps",
     "n_clusters": "clusters",
+    "n_frames": "frames",
+    "min_peak": "dB",
+    "held_out": "of the events",
+    "memory_limit": "bytes",
 }
 """Units of the settings that have one."""
 
@@ -191,8 +195,12 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         text = ", ".join(map(_text, value)) or "none"
     else:
-        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        text = _number(value) if isinstance(value, float) else str(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
 
 
 def quality(counts: Rejected) -> Table:

@@ -122,6 +122,13 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
             f"open it with the version of specufex_dask that wrote it, or compute it again with overwrite=True."
         )
         raise ValueError(msg)
+    unwritten = _missing(store, path, attributes)
+    if unwritten:
+        msg = (
+            f"got {path!r} of {store} with {len(unwritten)} shards of {attributes['records_per_task']} records not "
+            f"written yet, expected all: save it again, which computes just those."
+        )
+        raise ValueError(msg)
     opened = xr.open_zarr(str(store), group=path, consolidated=False, chunks=None, zarr_format=3)
     declared = [variable.name for variable in schema.SCHEMAS[stage].variables]
     ordered = opened[[name for name in declared if name in opened.data_vars]]
@@ -134,13 +141,17 @@ def find(
     """The stage of `store` if it was made by the recipe `planned`; None without a store or such a stage."""
     if store is None:
         return None
-    written = _attributes(store, _path(stage, group))
-    return load(store, stage, group=group) if written and written.get("recipe") == planned["recipe"] else None
+    path = _path(stage, group)
+    written = _attributes(store, path)
+    if written is None or written["recipe"] != planned["recipe"] or _missing(store, path, written):
+        return None
+    return load(store, stage, group=group)
 
 
 def stages(store: str | Path, *, group: str | None = None) -> list[str]:
-    """Names of the stages that `store` holds, in the order of the data flow."""
-    return [stage for stage in schema.SCHEMAS if _attributes(store, _path(stage, group)) is not None]
+    """Names of the stages that `store` holds whole, in the order of the data flow."""
+    found = {stage: _attributes(store, _path(stage, group)) for stage in schema.SCHEMAS}
+    return [stage for stage, held in found.items() if held is not None and not _missing(store, _path(stage, group), held)]
 
 
 def _path(stage: str, group: str | None) -> str:
@@ -206,7 +217,7 @@ def _records_per_task(dataset: xr.Dataset) -> int:
 
 def _write_shards(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str) -> None:
     """Compute and write the shards that are missing, each by one task."""
-    missing = _missing(dataset, store, path)
+    missing = _missing(store, path, _attributes(store, path) or {})
     if not missing:
         return
     arrays = [record_chunked(dataset[name].transpose("record", ...)) for name in names]
@@ -236,14 +247,13 @@ def _write_block(records: Array, *blocks: Array, names: list[str], store: str, p
     return np.array([len(records)])
 
 
-def _missing(dataset: xr.Dataset, store: str | Path, path: str) -> list[int]:
-    """Numbers of the shards whose last variable is not there."""
-    n_records, size = dataset.sizes["record"], _records_per_task(dataset)
-    last = "quality" if dataset["quality"].chunks else next(n for n, a in dataset.variables.items() if a.chunks)
-    chunks = zarr.open_array(str(store), path=f"{path}/{last}", mode="r")
-    present = set(_keys(chunks))
-    trailing = "".join("/0" for _ in range(chunks.ndim - 1))
-    return [i for i in range(-(-n_records // size)) if f"c/{i}{trailing}" not in present]
+def _missing(store: str | Path, path: str, attributes: Mapping[str, Any]) -> list[int]:
+    """Numbers of the shards whose `quality`, the last to be written, is not there."""
+    if "records_per_task" not in attributes:
+        return []
+    quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
+    present = set(_keys(quality))
+    return [i for i in range(-(-len(quality) // attributes["records_per_task"])) if f"c/{i}" not in present]
 
 
 def _keys(array: zarr.Array[Any]) -> list[str]:

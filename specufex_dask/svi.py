@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-import dask
 import numpy as np
+
+from specufex_dask.blocks import one_blas_thread, run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +147,11 @@ class Fit(Generic[Params]):
 
     def run(self, params: Params, report: Callable[[Step, int, float], object] = lambda *_: None) -> tuple[Params, History]:
         """Fit from `params`; `report` is called after each step with the size of the model and its last score."""
+        # Held for the whole run: switching BLAS between one thread and many costs more than a step.
+        with one_blas_thread():
+            return self._run(params, report)
+
+    def _run(self, params: Params, report: Callable[[Step, int, float], object]) -> tuple[Params, History]:
         history, seen, last = History(), 0, math.nan
         for number in range(1, self.schedule.max_steps + 1):
             step = self.schedule.step(number, seen, len(self.records))
@@ -187,10 +193,10 @@ class Fit(Generic[Params]):
     def statistics(self, chosen: Array, params: Params, temperature: float) -> Statistics:
         """Statistics of the `chosen` records, summed in a fixed tree."""
         pieces = [chosen[i : i + RECORDS_PER_TASK] for i in range(0, len(chosen), RECORDS_PER_TASK)]
-        if len(pieces) == 1 or not self.parallel:
-            return _tree_sum([self.model.local_step(self.records[p], params, temperature) for p in pieces])
-        task = dask.delayed(self.model.local_step, pure=False, traverse=False)
-        return _tree_sum(list(dask.compute(*(task(self.records[p], params, temperature) for p in pieces))))
+        calls = [(self.model.local_step, self.records[piece], params, temperature) for piece in pieces]
+        if len(calls) == 1 or not self.parallel:
+            return _tree_sum([function(*arguments) for function, *arguments in calls])
+        return _tree_sum(run_tasks(calls))
 
     def score(self, params: Params) -> float:
         """The held-out score; NaN without held-out records."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from report_study import N_EVENTS, SHORT, STATIONS, make_study
 
+import specufex_dask as sx
 from specufex_dask import figures, report_tables
 from specufex_dask.recipe import stamp
 from specufex_dask.report import report
@@ -169,6 +170,29 @@ def test_a_store_of_one_stage_shows_it_and_names_what_makes_the_others(
     assert len(page.images) == OWN_FIGURES[stage]
     for other, call in report_tables.MADE_BY.items():
         assert (f"{other} {report_tables.WITHOUT[other]} {call}" in page.text) == (other != stage)
+
+
+def test_the_chain_itself_ends_in_a_whole_page(tmp_path: Path) -> None:
+    made = sx.simulate(tmp_path / "data", n_events=30, n_stations=2, missing=0.1, seed=0)
+    store = tmp_path / "study.zarr"
+    catalog, stations = (
+        sx.save(read, store) for read in (sx.read_catalog(made.catalog), sx.read_stations(made.stations))
+    )
+    waveforms = sx.open_waveforms(
+        catalog, stations, archive=made.archive, sampling_rate=made.sampling_rate, n_samples=made.n_samples
+    )
+    spectrograms = sx.save(sx.compute_spectrograms(waveforms, window_length=1.0, band=(1.0, 20.0)), store)
+    nmf = sx.save(sx.fit_nmf(spectrograms, n_patterns=10, max_steps=100, seed=0), store)
+    activations = sx.compute_activations(spectrograms, nmf)
+    hmm = sx.save(sx.fit_hmm(activations, nmf, n_states=5, max_steps=100, seed=0), store)
+    fingerprints = sx.save(sx.compute_fingerprints(spectrograms, nmf, hmm), store)
+    sx.save(sx.cluster_fingerprints(fingerprints, n_clusters=range(2, 4), seed=0), store)
+    page = Page(sx.report(store, tmp_path / "report.html", waveforms=waveforms).read_text())
+    missing = int((spectrograms.quality == 1).sum())
+    assert missing > 0
+    assert f"60, of which {60 - missing} usable" in page.text
+    assert "Every stage of the chain is here." in page.text
+    assert len(page.images) >= FIGURES - 1, "one figure of typical records for each of the two or three clusters"
 
 
 @pytest.mark.slow

@@ -53,8 +53,8 @@ def local_step(loudness: Array, log_emission: Array, emission_sum: Array) -> tup
 def posterior(level: Array) -> tuple[Array, Array, Array]:
     """State probability (time, state), and expected initial (state,) and transition (state, next state) counts.
 
-    `level` (time, state) is ln p of one record. Iterates until no entry of the transition
-    counts moves by more than 1e-12, at most 20 times; the counts are without their priors.
+    `level` (time, state) is ln p of one record. Iterates until no entry of the counts moves by
+    more than 1e-12, at most 20 times; the counts are without their priors.
     """
     n_time, n_states = level.shape
     likelihood = np.exp(level)
@@ -67,8 +67,10 @@ def posterior(level: Array) -> tuple[Array, Array, Array]:
         previous[:] = counts
         _forward(likelihood, start, transition, forward)
         counts = _backward(likelihood, transition, forward, probability)
+        moved = max(
+            np.abs(counts + (TRANSITION_PRIOR / n_states - prior) - previous).max(), np.abs(probability[0] - initial).max()
+        )
         initial = probability[0].copy()
-        moved = np.abs(counts + (TRANSITION_PRIOR / n_states - prior) - previous).max()
         prior, initial_prior = TRANSITION_PRIOR / n_states, INITIAL_PRIOR / n_states
         if moved <= TOLERANCE:
             break
