@@ -21,18 +21,22 @@ store: study.zarr
 report: report.html
 seed: {seed}
 
-catalog: data/catalog.csv
+catalog: data/catalog.xml
 stations: data/stations.xml
+picks: data/catalog.xml
 
 waveforms:
   archive: data/waveforms/{{event_id}}.mseed
+  station_id: [{station_id}] # the nearest
   sampling_rate: {sampling_rate} # Hz
+  anchor: S
+  window: [0.0, 5.0] # s after the pick
 
 spectrograms:
   window_length: 0.64 # s
   overlap: 0.75 # of the window
   nfft: 256
-  band: [1.0, 20.0] # Hz
+  band: [2.0, 40.0] # Hz
 
 nmf:
   n_patterns: 30 # to start with; the data prune them
@@ -56,7 +60,9 @@ def demo(path: Path, *, n_events: int, seed: int, announce: Announce, tell: Call
     made = specufex_dask.simulate(path / "data", n_events=n_events, seed=seed, overwrite=True)
     tell("simulate", f"{n_events:,} events in {made.folder}", time.perf_counter() - start)
     file = path / "study.yaml"
-    file.write_text(_STUDY.format(seed=seed, sampling_rate=made.sampling_rate), encoding="utf-8")
+    nearest = str(specufex_dask.read_stations(made.stations)["station_id"].values[0])
+    text = _STUDY.format(seed=seed, sampling_rate=made.sampling_rate, station_id=nearest)
+    file.write_text(text, encoding="utf-8")
     start = time.perf_counter()
     study = run(file, overwrite=True, announce=announce)
     tell("report", f"{study.report}, the whole run", time.perf_counter() - start)
@@ -73,5 +79,5 @@ def _rand_index(store: str, made: Simulation) -> float:
     clusters = specufex_dask.load(store, "clusters")
     usable = clusters["quality"].values == 0
     family = pd.read_csv(made.truth, dtype={"event_id": str}).set_index("event_id")["family"]
-    truth = family.loc[clusters["event_id"].values[usable].astype(str)]
+    truth = family.loc[[str(event) for event in clusters["event_id"].values[usable]]]
     return float(adjusted_rand_score(truth.to_numpy(), clusters["cluster"].values[usable]))

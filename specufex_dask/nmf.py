@@ -207,7 +207,7 @@ def fit_nmf(
         spectrograms, "spectrogram", held_out=held_out, memory_limit=memory_limit, seed=seed, dtype=dtype
     )
     model = GammaPoisson(n_patterns, n_frames, seed)
-    fit = svi.Fit(model, data.records, data.held_out, _schedule(schedule, batch_size, max_steps), [seed], tol)
+    fit = svi.Fit(model, data.records, data.held_out, _schedule(schedule, batch_size, max_steps), [seed], tol, 8)
     with progress("fit nmf", total=fit.schedule.max_steps, unit="steps") as advance:
         params, history = fit.run(
             model.start(data.records.shape[1]),

@@ -27,7 +27,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(
-    title: str, *, total: float | None, unit: str, tasks: Mapping[Hashable, float] | None = None
+    title: str, *, total: float | None, unit: str, tasks: Mapping[Any, float] | None = None
 ) -> Iterator[Advance]:
     """Show how much of `total` (in `unit`, such as ``"records"``) is done while the block runs.
 
@@ -64,7 +64,7 @@ class _Finished(Callback):
     A distributed scheduler calls no callbacks: its back end follows the futures of the same keys.
     """
 
-    def __init__(self, tasks: Mapping[Hashable, float], advance: Advance) -> None:
+    def __init__(self, tasks: Mapping[Any, float], advance: Advance) -> None:
         super().__init__(posttask=self._posttask)  # type: ignore[no-untyped-call]
         self._tasks, self._advance = tasks, advance
 

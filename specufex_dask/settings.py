@@ -73,7 +73,7 @@ def nested(parameter: inspect.Parameter, function: Callable[..., Any]) -> type |
 def unknown(key: str, allowed: Iterable[str]) -> str:
     """Say that `key` is none of `allowed`, with the nearest of them."""
     names = sorted(allowed)
-    near = get_close_matches(key.rpartition(".")[2], names, n=1)
+    near = get_close_matches(key, names, n=1) or [name for name in names if key.startswith(name)]
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"expected one of {', '.join(names)}.{hint}"
 

@@ -253,7 +253,7 @@ def _missing(store: str | Path, path: str, attributes: Mapping[str, Any]) -> lis
         return []
     quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
     present = set(_keys(quality))
-    return [i for i in range(-(-len(quality) // attributes["records_per_task"])) if f"c/{i}" not in present]
+    return [i for i in range(-(-quality.shape[0] // attributes["records_per_task"])) if f"c/{i}" not in present]
 
 
 def _keys(array: zarr.Array[Any]) -> list[str]:

@@ -36,10 +36,15 @@ def _stations(dataset: xr.Dataset) -> str:
     return f"{dataset.sizes['station']:,} stations"
 
 
+def _picks(dataset: xr.Dataset) -> str:
+    return f"{dataset.sizes['pick']:,} picks of {', '.join(sorted(set(map(str, dataset['phase'].values))))}"
+
+
 def _waveforms(dataset: xr.Dataset) -> str:
-    stations = len(np.unique(dataset["station_id"].values.astype(str)))
+    stations = len(set(map(str, dataset["station_id"].values)))
     rate = dataset.attrs["sampling_rate"]
-    return f"{_records(dataset)} records from {stations} stations, {dataset.sizes['sample']:,} samples at {rate:g} Hz"
+    where = f"{stations} stations" if stations > 1 else "1 station"
+    return f"{_records(dataset)} records from {where}, {dataset.sizes['sample']:,} samples at {rate:g} Hz"
 
 
 def _spectrograms(dataset: xr.Dataset) -> str:
@@ -52,8 +57,8 @@ def _spectrograms(dataset: xr.Dataset) -> str:
 
 
 def _nmf(dataset: xr.Dataset) -> str:
-    started = f" of {int(dataset['history_size'].max())} ever alive" if "history_size" in dataset else ""
-    return f"{dataset.sizes['pattern']} patterns{started}{_history(dataset)}"
+    started = f" of {int(dataset['history_size'].max())}" if "history_size" in dataset else ""
+    return f"{dataset.sizes['pattern']}{started} patterns kept{_history(dataset)}"
 
 
 def _hmm(dataset: xr.Dataset) -> str:
@@ -97,6 +102,7 @@ def _history(dataset: xr.Dataset) -> str:
 _LINES: dict[str, Callable[[xr.Dataset], str]] = {
     "catalog": _catalog,
     "stations": _stations,
+    "picks": _picks,
     "waveforms": _waveforms,
     "spectrograms": _spectrograms,
     "nmf": _nmf,

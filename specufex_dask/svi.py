@@ -22,9 +22,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Params = TypeVar("Params")
 Statistics = tuple[Array, ...]
 
-RECORDS_PER_TASK = 8
-"""Records of a minibatch that one task takes; fixed, so that the sums do not depend on the workers."""
-
 
 class Model(Protocol[Params]):
     """What the loop asks of a model."""
@@ -130,9 +127,9 @@ class History:
 class Fit(Generic[Params]):
     """A fit to be run: the model, its records (record, …), the held-out ones, and how.
 
-    Random numbers are keyed by (*seed, step), never by who computes.
-    `parallel` spreads the pieces of a minibatch over dask's active scheduler; without it they
-    run one after another, in the same order and with the same bits.
+    Random numbers are keyed by (*seed, epoch), never by who computes. The pieces of a minibatch
+    run side by side on dask's active scheduler, `records_per_task` each: a number of the fit, so
+    that the sums do not depend on the workers.
     """
 
     model: Model[Params]
@@ -141,9 +138,10 @@ class Fit(Generic[Params]):
     schedule: Schedule
     seed: list[int]
     tol: float | None
+    records_per_task: int
     score_every: int = 100
     window: int = 5
-    parallel: bool = True
+    _orders: dict[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
     def run(self, params: Params, report: Callable[[Step, int, float], object] = lambda *_: None) -> tuple[Params, History]:
         """Fit from `params`; `report` is called after each step with the size of the model and its last score."""
@@ -155,8 +153,7 @@ class Fit(Generic[Params]):
         history, seen, last = History(), 0, math.nan
         for number in range(1, self.schedule.max_steps + 1):
             step = self.schedule.step(number, seen, len(self.records))
-            chosen = np.random.default_rng([*self.seed, number]).choice(len(self.records), step.batch, replace=False)
-            total = self.statistics(np.sort(chosen), params, step.temperature)
+            total = self.statistics(self.minibatch(seen, step.batch), params, step.temperature)
             params = self.model.prune(self.model.global_step(params, total, step))
             seen += step.batch
             score = self.score(params) if number % self.score_every == 0 or number == self.schedule.max_steps else math.nan
@@ -190,11 +187,24 @@ class Fit(Generic[Params]):
             history.record(step, self.model.size(params), score)
         return self.model.prune(params)
 
+    def minibatch(self, seen: int, batch: int) -> Array:
+        """The next `batch` records after `seen` ones: each epoch takes all records once, in its own seeded order."""
+        epoch, first = divmod(seen, len(self.records))
+        order = self._order(epoch)[first : first + batch]
+        rest = batch - len(order)
+        return np.sort(order if rest == 0 else np.concatenate([order, self._order(epoch + 1)[:rest]]))
+
+    def _order(self, epoch: int) -> Array:
+        if epoch not in self._orders:
+            self._orders.clear()
+            self._orders[epoch] = np.random.default_rng([*self.seed, 1, epoch]).permutation(len(self.records))
+        return self._orders[epoch]
+
     def statistics(self, chosen: Array, params: Params, temperature: float) -> Statistics:
         """Statistics of the `chosen` records, summed in a fixed tree."""
-        pieces = [chosen[i : i + RECORDS_PER_TASK] for i in range(0, len(chosen), RECORDS_PER_TASK)]
+        pieces = [chosen[i : i + self.records_per_task] for i in range(0, len(chosen), self.records_per_task)]
         calls = [(self.model.local_step, self.records[piece], params, temperature) for piece in pieces]
-        if len(calls) == 1 or not self.parallel:
+        if len(calls) == 1:
             return _tree_sum([function(*arguments) for function, *arguments in calls])
         return _tree_sum(run_tasks(calls))
 

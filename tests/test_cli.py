@@ -28,11 +28,11 @@ def test_demo_says_what_each_step_did(demo: tuple[Path, str]) -> None:
     folder, output = demo
     steps = [line.split()[0] for line in output.splitlines()]
     assert steps == [
-        "simulate", "catalog", "stations", "waveforms", "spectrograms", "nmf", "activations", "hmm",
+        "simulate", "catalog", "stations", "picks", "waveforms", "spectrograms", "nmf", "activations", "hmm",
         "fingerprints", "clusters", "report", "truth",
     ]  # fmt: skip
-    assert "180 of 180 records usable" in output
-    assert re.search(r"^nmf +\d+ patterns", output, re.MULTILINE)
+    assert "60 of 60 records usable" in output
+    assert re.search(r"^nmf +\d+ of 30 patterns kept", output, re.MULTILINE)
     assert re.search(r"^clusters +K = \d of 2 to 6, best silhouette 0\.\d{3}: ", output, re.MULTILINE)
     assert str(folder / "report.html") in output
 
@@ -66,6 +66,7 @@ def test_run_refuses_another_recipe_in_the_same_store(
 def test_run_writes_where_it_is_told(demo: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["--store", "other.zarr", "--report", "other.html", "--set", "clusters.n_clusters=3"]
+    options += ["--set", "nmf.max_steps=100", "--set", "hmm.max_steps=50"]
     assert main(["run", str(demo[0] / "study.yaml"), *options]) == 0
     assert sx.load(tmp_path / "other.zarr", "clusters")["cluster"].max() == 2
     assert "<html" in (tmp_path / "other.html").read_text()

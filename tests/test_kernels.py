@@ -100,7 +100,7 @@ def _loudness(rng: np.random.Generator, n_records: int, n_time: int) -> tuple[np
 @pytest.mark.parametrize("n_time", [1, 2, 40])
 def test_hmm_posterior(n_time: int) -> None:
     loudness, b1, b2 = _loudness(np.random.default_rng(5), 4, n_time)
-    level = hmm.log_likelihood(loudness, gamma.digamma(b1) - np.log(b2), (b1 / b2).sum(axis=1))
+    level = hmm.log_likelihood(hmm.frames_of(loudness), gamma.digamma(b1) - np.log(b2), (b1 / b2).sum(axis=1))
     for record, levels in zip(loudness, level, strict=True):
         expected = naive.hmm_posterior(naive.hmm_level(record, b1, b2))
         for got, literal in zip(hmm.posterior(levels), expected, strict=True):
@@ -120,7 +120,7 @@ def test_hmm_local_step_sums_over_records() -> None:
 def test_hmm_survives_likelihoods_far_apart() -> None:
     """Counts of thousands put the states e^-1000s apart, below what a float holds."""
     loudness, b1, b2 = _loudness(np.random.default_rng(7), 2, 20)
-    level = hmm.log_likelihood(loudness * 200, gamma.digamma(b1) - np.log(b2), (b1 / b2).sum(axis=1))
+    level = hmm.log_likelihood(hmm.frames_of(loudness * 200), gamma.digamma(b1) - np.log(b2), (b1 / b2).sum(axis=1))
     for levels in level:
         assert all(np.isfinite(part).all() for part in hmm.posterior(levels))
 

@@ -115,6 +115,7 @@ def test_accepts_only_what_text_can_set() -> None:
 
 def test_unknown_names_the_nearest() -> None:
     assert settings.unknown("overlp", ["band", "overlap"]) == "expected one of band, overlap. Did you mean 'overlap'?"
+    assert settings.unknown("tolerance", ["tol"]) == "expected one of tol. Did you mean 'tol'?"
     assert settings.unknown("zzz", ["band"]) == "expected one of band."
 
 

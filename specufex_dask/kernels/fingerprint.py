@@ -39,10 +39,7 @@ def fingerprint(initial: Array, counts: Array) -> Array:
                 following[j] += weight * transition[i, j]
         occupancy = following
     occupancy /= occupancy.sum()
-    result = np.sqrt(transition)
-    for i in range(n_states):
-        result[i] *= occupancy[i]
-    return result
+    return np.sqrt(transition) * occupancy.reshape(n_states, 1)
 
 
 def fingerprints(loudness: Array, log_emission: Array, emission_sum: Array) -> dict[str, Array]:
@@ -51,19 +48,26 @@ def fingerprints(loudness: Array, log_emission: Array, emission_sum: Array) -> d
     ``transition`` and ``initial`` are expected counts with their priors; ``state_sequence``
     is the most probable state of each frame.
     """
-    level = hmm.log_likelihood(loudness, log_emission, emission_sum)
+    level = hmm.log_likelihood(hmm.frames_of(loudness), log_emission, emission_sum)
     n_records, n_time, n_states = level.shape
+    square = (n_records, n_states, n_states)
     result = {
-        "fingerprint": np.empty((n_records, n_states, n_states)),
-        "transition": np.empty((n_records, n_states, n_states)),
+        "fingerprint": np.empty(square),
+        "transition": np.empty(square),
         "initial": np.empty((n_records, n_states)),
         "state_probability": np.empty((n_records, n_states, n_time)),
     }
-    for r in range(n_records):
-        probability, initial, counts = hmm.posterior(level[r])
-        result["fingerprint"][r] = fingerprint(initial, counts)
-        result["transition"][r] = counts + hmm.TRANSITION_PRIOR / n_states
-        result["initial"][r] = initial + hmm.INITIAL_PRIOR / n_states
-        result["state_probability"][r] = probability.T
+    _decode(level, *result.values())
     result["state_sequence"] = result["state_probability"].argmax(axis=1)
     return result
+
+
+@_jit  # type: ignore[untyped-decorator]
+def _decode(level: Array, fingerprints: Array, transition: Array, initial: Array, state_probability: Array) -> None:
+    n_states = level.shape[2]
+    for r in range(level.shape[0]):
+        probability, first, counts = hmm.posterior(level[r])
+        fingerprints[r] = fingerprint(first, counts)
+        transition[r] = counts + hmm.TRANSITION_PRIOR / n_states
+        initial[r] = first + hmm.INITIAL_PRIOR / n_states
+        state_probability[r] = probability.T

@@ -24,28 +24,30 @@ TOLERANCE = 1e-12
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
 
 
-def log_likelihood(loudness: Array, log_emission: Array, emission_sum: Array) -> Array:
-    """ln p (record, time, state) of `loudness` = gain x activation (record, pattern, time), less its largest of a frame.
+def frames_of(loudness: Array) -> Array:
+    """`loudness` (record, pattern, time) as (record, time, pattern) in float64."""
+    return np.ascontiguousarray(loudness.swapaxes(1, 2), dtype=np.float64)
+
+
+def log_likelihood(frames: Array, log_emission: Array, emission_sum: Array) -> Array:
+    """ln p (record, time, state) of `frames` (record, time, pattern), less its largest of a frame.
 
     `log_emission` (state, pattern) is E ln B, `emission_sum` (state,) the sum of E B over patterns.
     """
-    level = np.matmul(loudness.swapaxes(1, 2).astype(np.float64), log_emission.T) - emission_sum
+    level = np.matmul(frames, log_emission.T) - emission_sum
     level -= level.max(axis=2, keepdims=True)
     return level
 
 
 def local_step(loudness: Array, log_emission: Array, emission_sum: Array) -> tuple[Array, Array, Array, Array]:
-    """Sums over the records: gamma (gain V)' (state, pattern), gamma (state,), transition and initial counts."""
-    level = log_likelihood(loudness, log_emission, emission_sum)
-    n_states = level.shape[2]
+    """Sums over the records: gamma (gain V)' (state, pattern), gamma (state,), initial and transition counts.
+
+    `loudness` (record, pattern, time) is gain x activation.
+    """
+    frames = frames_of(loudness)
     emission = np.zeros(log_emission.shape)
-    occupancy, initial, transition = np.zeros(n_states), np.zeros(n_states), np.zeros((n_states, n_states))
-    for record, levels in zip(loudness, level, strict=True):
-        probability, first, counts = posterior(levels)
-        emission += probability.T @ record.T.astype(np.float64)
-        occupancy += probability.sum(axis=0)
-        initial += first
-        transition += counts
+    initial, transition = np.zeros(len(emission)), np.zeros((len(emission), len(emission)))
+    occupancy = _sum_counts(log_likelihood(frames, log_emission, emission_sum), frames, emission, initial, transition)
     return emission, occupancy, initial, transition
 
 
@@ -75,6 +77,24 @@ def posterior(level: Array) -> tuple[Array, Array, Array]:
         if moved <= TOLERANCE:
             break
     return probability, initial, counts
+
+
+@_jit  # type: ignore[untyped-decorator]
+def _sum_counts(level: Array, frames: Array, emission: Array, initial: Array, transition: Array) -> Array:
+    """Add the expected counts of all records; one call a block, so that threads do not queue for the interpreter."""
+    n_records, n_time, n_states = level.shape
+    occupancy = np.zeros(n_states)
+    for r in range(n_records):
+        probability, first, counts = posterior(level[r])
+        initial += first
+        transition += counts
+        for t in range(n_time):
+            for s in range(n_states):
+                weight = probability[t, s]
+                occupancy[s] += weight
+                for k in range(frames.shape[2]):
+                    emission[s, k] += weight * frames[r, t, k]
+    return occupancy
 
 
 @_jit  # type: ignore[untyped-decorator]
@@ -171,7 +191,7 @@ def held_out_score(loudness: Array, emission: Array, start: Array, transition: A
     are the mean distributions of the fitted records. The held-out score is the first sum over
     the second.
     """
-    level = np.matmul(loudness.swapaxes(1, 2).astype(np.float64), np.log(emission).T) - emission.sum(axis=1)
+    level = np.matmul(frames_of(loudness), np.log(emission).T) - emission.sum(axis=1)
     largest = level.max(axis=2, keepdims=True)
     likelihood = np.exp(level - largest)
     normalisers = sum(log_normaliser(record, start, transition) for record in likelihood)
