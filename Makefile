@@ -53,8 +53,8 @@ format: $(VENV)/.dev ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev ## the benchmarks, with their figures printed
-	$(BIN)/python -m pytest -m benchmark -s $(PYTEST_ARGS)
+bench: $(VENV)/.dev ## the benchmarks, in minutes; their figures end in .benchmarks/figures.txt
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark --benchmark-columns=min,median,max,rounds $(PYTEST_ARGS)
 
 wheel-test: $(VENV)/.dev ## install the wheel alone in a clean environment and run its demo
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT \

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import threading
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import dask
 import dask.array as da
+import dask.base
+import dask.blockwise
 import dask.threaded
 import numpy as np
-from dask.base import tokenize
+from dask.delayed import delayed
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
@@ -29,11 +31,20 @@ RECORDS_PER_TASK = 256
 Results = dict[str, np.ndarray[Any, Any]]
 Outputs = dict[str, tuple[tuple[int, ...], "DTypeLike"]]
 
+_TAKEN = {"function"} | {
+    name
+    for call in (da.blockwise, dask.blockwise.blockwise)
+    for name, parameter in signature(call).parameters.items()
+    if parameter.kind is not Parameter.VAR_POSITIONAL and parameter.kind is not Parameter.VAR_KEYWORD
+}
+"""Names that dask takes for its own parameters, so that a constant of that name would never reach its task."""
+
 
 def map_records(
     function: Callable[..., Results],
     arrays: list[da.Array],
     outputs: Outputs,
+    /,
     **constants: object,
 ) -> dict[str, da.Array]:
     """Apply `function` to each block of records of `arrays`; return one lazy array an output.
@@ -42,9 +53,14 @@ def map_records(
     `function(*blocks, **constants)` returns a dict of arrays (record of the block, …), whose
     trailing shapes and dtypes `outputs` declares. The function runs once a block, however many
     of its results are computed together. A constant reaches every task as one shared node of
-    the graph, not as a copy in each.
+    the graph, not as a copy in each. Raises ``ValueError`` for a constant named like a parameter
+    of dask's.
     """
-    shared = {name: dask.delayed(value, traverse=False) for name, value in constants.items()}
+    taken = sorted(constants.keys() & _TAKEN)
+    if taken:
+        msg = f"got constants named {taken}, expected names that dask does not take for itself: rename them."
+        raise ValueError(msg)
+    shared = {name: delayed(value, traverse=False) for name, value in constants.items()}
     operands = [item for i, a in enumerate(arrays) for item in (a, ("record", *(f"{i}_{k}" for k in range(1, a.ndim))))]
     packed = da.blockwise(
         _pack,
@@ -54,7 +70,7 @@ def map_records(
         concatenate=True,
         dtype=object,
         meta=np.empty(0, dtype=object),
-        name=f"{function.__name__}-{tokenize(function, outputs, *(a.name for a in arrays), **constants)}",
+        name=f"{function.__name__}-{dask.base.tokenize(function, outputs, [a.name for a in arrays], constants)}",
         function=function,
         **shared,
     )
@@ -65,7 +81,7 @@ def _unpacked(
     packed: da.Array, name: str, records: tuple[int, ...], tail: tuple[int, ...], dtype: DTypeLike
 ) -> da.Array:
     axes = tuple(f"axis_{k}" for k in range(len(tail)))
-    return da.blockwise(
+    unpacked: da.Array = da.blockwise(
         _unpack,
         ("record", *axes),
         packed,
@@ -76,6 +92,7 @@ def _unpacked(
         meta=np.empty((0,) * (1 + len(tail)), dtype=dtype),
         variable=name,
     )
+    return unpacked
 
 
 def _pack(*blocks: np.ndarray[Any, Any], function: Callable[..., Results], **constants: object) -> Any:  # noqa: ANN401
@@ -93,7 +110,8 @@ def record_chunked(array: xr.DataArray) -> da.Array:
     """The lazy array of `array`, chunked along `record` alone; an array in memory is cut into tasks."""
     first = array.transpose("record", ...)
     data = first.data if first.chunks else da.from_array(first.values, chunks=(RECORDS_PER_TASK, *first.shape[1:]))
-    return data.rechunk({axis: -1 for axis in range(1, data.ndim)})
+    rechunked: da.Array = data.rechunk(dict.fromkeys(range(1, data.ndim), -1))
+    return rechunked
 
 
 def run_tasks(calls: list[tuple[Any, ...]]) -> list[Any]:
@@ -107,10 +125,12 @@ def run_tasks(calls: list[tuple[Any, ...]]) -> list[Any]:
 
 
 class _OneThread:
-    """Holds BLAS at one thread while any task of this process is inside; the number is the process's, not a thread's."""
+    """Holds BLAS at one thread while any task of this process is inside: the number is the process's own."""
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._limit, self._controller = threading.Lock(), 0, None, None
+        self._lock, self._inside = threading.Lock(), 0
+        self._limit: Any = None
+        self._controller: ThreadpoolController | None = None
 
     def __enter__(self) -> None:
         with self._lock:

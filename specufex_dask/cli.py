@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if arguments.debug:
             raise
-        print(f"specufex-dask: error: {error}\n(--debug shows where it was raised)", file=sys.stderr)
+        told = str(error).replace("overwrite=True", "--overwrite")  # as the command line has it, not Python
+        print(f"specufex-dask: error: {told}\n(--debug shows where it was raised)", file=sys.stderr)
         return _MISUSED
     return 0
 

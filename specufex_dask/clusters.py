@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
-from specufex_dask import schema
-from specufex_dask.blocks import record_chunked, run_tasks
-from specufex_dask.recipe import stamp
+from specufex_dask import schema, store
+from specufex_dask.blocks import one_blas_thread, record_chunked, run_tasks
+from specufex_dask.kernels.silhouette import silhouettes
+from specufex_dask.recipe import recipe, stamp
 from specufex_dask.sample import read
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _STARTS = 10
 _SAMPLE = 20_000
+_SAMPLE_FOR_STARTS = 4_000
 _Partitions = tuple[Array, Array, list[Array]]
 """Labels (n_clusters, record), silhouettes (n_clusters, record) and the centroids of each number of clusters tried."""
 
@@ -31,6 +34,8 @@ def cluster_fingerprints(
     seed: int,
     n_init: int = _STARTS,
     memory_limit: float = 1e9,
+    checkpoint: str | None = None,
+    group: str | None = None,
 ) -> xr.Dataset:
     """Cluster the fingerprints of all usable records by k-means.
 
@@ -51,6 +56,8 @@ def cluster_fingerprints(
         Starts of k-means, of which the best is kept.
     memory_limit
         Bytes of fingerprints to keep in memory.
+    checkpoint, group
+        A store, and a group in it: where it holds the clusters of this very recipe, they are returned.
 
     Returns
     -------
@@ -71,13 +78,19 @@ def cluster_fingerprints(
     >>> spectrograms = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
     >>> nmf = sx.fit_nmf(spectrograms, n_patterns=5, max_steps=20, seed=0)
     >>> hmm = sx.fit_hmm(sx.compute_activations(spectrograms, nmf), nmf, n_states=3, max_steps=20, seed=0)
-    >>> clusters = sx.cluster_fingerprints(sx.compute_fingerprints(spectrograms, nmf, hmm), n_clusters=range(2, 5), seed=0)
+    >>> fingerprints = sx.compute_fingerprints(spectrograms, nmf, hmm)
+    >>> clusters = sx.cluster_fingerprints(fingerprints, n_clusters=range(2, 5), seed=0)
     >>> clusters.mean_silhouette.sizes["n_clusters"]
     3
     """
     schema.require(fingerprints, "fingerprints")
-    usable = np.flatnonzero(fingerprints["quality"].values == 0)
     tried = [int(k) for k in ([n_clusters] if isinstance(n_clusters, (int, np.integer)) else n_clusters)]
+    parameters = {"n_clusters": tried, "seed": seed, "n_init": n_init, "memory_limit": memory_limit}
+    planned = recipe("clusters", parameters, fingerprints=fingerprints)
+    stored = store.find(checkpoint, "clusters", planned, group=group)
+    if stored is not None:
+        return stored
+    usable = np.flatnonzero(fingerprints["quality"].values == 0)
     _check(tried, len(usable))
     n_entries = fingerprints.sizes["state"] * fingerprints.sizes["next_state"]
     lazy = record_chunked(fingerprints["fingerprint"]).reshape(-1, n_entries)
@@ -85,11 +98,10 @@ def cluster_fingerprints(
         partitions = _in_memory(read(lazy, usable, lazy.dtype), tried, seed, n_init)
     else:
         partitions = _out_of_memory(lazy, usable, tried, seed, n_init)
-    labels, silhouettes, centroids = partitions
-    chosen = int(np.nanargmax(_mean(silhouettes))) if len(tried) > 1 else 0
+    labels, found, centroids = partitions
+    chosen = int(np.nanargmax(_mean(found))) if len(tried) > 1 else 0
     distance = _distances(lazy, usable, labels[chosen], centroids[chosen])
-    result = _dataset(fingerprints, usable, tried, partitions, chosen, distance)
-    parameters = {"n_clusters": tried, "seed": seed, "n_init": n_init, "memory_limit": memory_limit}
+    result = _dataset(fingerprints, usable, partitions, tried=tried, chosen=chosen, distance=distance)
     return stamp(result, "clusters", parameters, fingerprints=fingerprints)
 
 
@@ -98,7 +110,9 @@ def _check(tried: list[int], n_usable: int) -> None:
         msg = f"got n_clusters={tried}, expected a whole number from 1, or different ones to choose from: correct it."
         raise ValueError(msg)
     if max(tried) > n_usable:
-        msg = f"got {n_usable} usable fingerprints, expected at least the {max(tried)} of n_clusters: try fewer clusters."
+        msg = (
+            f"got {n_usable} usable fingerprints, expected at least the {max(tried)} of n_clusters: try fewer clusters."
+        )
         raise ValueError(msg)
 
 
@@ -106,14 +120,21 @@ def _in_memory(vectors: Array, tried: list[int], seed: int, n_init: int) -> _Par
     """k-means of `vectors` (record, entry) by scikit-learn, for each number of clusters."""
     from sklearn.cluster import KMeans
 
-    def partition(k: int) -> tuple[Array, Array, Array]:
-        fitted = KMeans(k, n_init=n_init, random_state=seed).fit(vectors)
-        labels, centroids = _canonical(fitted.labels_, fitted.cluster_centers_)
-        return labels, _silhouettes(vectors, labels, seed), centroids
+    shown = vectors
+    if len(vectors) > _SAMPLE_FOR_STARTS:
+        # The best of many starts shows on a sample; all records are then gone through once.
+        shown = vectors[np.random.default_rng([seed, 2]).choice(len(vectors), _SAMPLE_FOR_STARTS, replace=False)]
 
-    found = run_tasks([(partition, k) for k in tried])
-    labels, silhouettes, centroids = zip(*found, strict=True)
-    return np.stack(labels), np.stack(silhouettes), list(centroids)
+    def partition(k: int) -> tuple[Array, Array]:
+        # Threads of OpenMP add up centres in the order in which they finish: one thread keeps the bits.
+        with threadpool_limits(limits=1, user_api="openmp"), one_blas_thread():
+            fitted = KMeans(k, n_init=n_init, random_state=seed).fit(shown)
+            if shown is not vectors:
+                fitted = KMeans(k, n_init=1, init=fitted.cluster_centers_).fit(vectors)
+        return _canonical(fitted.labels_, fitted.cluster_centers_)
+
+    labels, centroids = zip(*run_tasks([(partition, k) for k in tried]), strict=True)
+    return np.stack(labels), _silhouettes(vectors, np.stack(labels), seed), list(centroids)
 
 
 def _out_of_memory(lazy: da.Array, usable: Array, tried: list[int], seed: int, n_init: int) -> _Partitions:
@@ -123,16 +144,15 @@ def _out_of_memory(lazy: da.Array, usable: Array, tried: list[int], seed: int, n
     chosen = np.sort(np.random.default_rng([seed, 0]).choice(len(usable), min(_SAMPLE, len(usable)), replace=False))
     sampled = read(lazy, usable[chosen], lazy.dtype)
     vectors = lazy[usable]
-    labels, silhouettes, centroids = [], [], []
+    labels, centroids = [], []
     for start in _in_memory(sampled, tried, seed, n_init)[2]:
         fitted = KMeans(len(start), init=start.astype(lazy.dtype)).fit(vectors)
         number, centres = _canonical(fitted.labels_.compute(), np.asarray(fitted.cluster_centers_))
-        scattered = np.full(len(usable), np.nan)
-        scattered[chosen] = _silhouettes(sampled, number[chosen], seed)
         labels.append(number)
-        silhouettes.append(scattered)
         centroids.append(centres)
-    return np.stack(labels), np.stack(silhouettes), centroids
+    scattered = np.full((len(tried), len(usable)), np.nan)
+    scattered[:, chosen] = _silhouettes(sampled, np.stack(labels)[:, chosen], seed)
+    return np.stack(labels), scattered, centroids
 
 
 def _canonical(labels: Array, centroids: Array) -> tuple[Array, Array]:
@@ -142,16 +162,15 @@ def _canonical(labels: Array, centroids: Array) -> tuple[Array, Array]:
     return np.argsort(order)[labels].astype("int32"), centroids[order]
 
 
-def _silhouettes(vectors: Array, labels: Array, seed: int) -> Array:
-    """Silhouette of each record (record,); NaN beyond a seeded sample, or where there is one cluster."""
-    from sklearn.metrics import silhouette_samples
-
-    result = np.full(len(vectors), np.nan)
+def _silhouettes(vectors: Array, partitions: Array, seed: int) -> Array:
+    """Silhouettes (n_clusters, record) of `partitions`; NaN beyond a seeded sample, or where there is one cluster."""
+    result = np.full(partitions.shape, np.nan)
     chosen = np.arange(len(vectors))
     if len(vectors) > _SAMPLE:
         chosen = np.sort(np.random.default_rng([seed, 1]).choice(len(vectors), _SAMPLE, replace=False))
-    if 1 < len(np.unique(labels[chosen])) < len(chosen):
-        result[chosen] = silhouette_samples(vectors[chosen], labels[chosen])
+    several = np.flatnonzero(partitions[:, chosen].max(axis=1) > partitions[:, chosen].min(axis=1))
+    with one_blas_thread():
+        result[np.ix_(several, chosen)] = silhouettes(vectors[chosen], partitions[np.ix_(several, chosen)])
     return result
 
 
@@ -178,9 +197,9 @@ def _distances(lazy: da.Array, usable: Array, labels: Array, centroids: Array) -
 
 
 def _dataset(
-    fingerprints: xr.Dataset, usable: Array, tried: list[int], partitions: _Partitions, chosen: int, distance: Array
+    fingerprints: xr.Dataset, usable: Array, partitions: _Partitions, *, tried: list[int], chosen: int, distance: Array
 ) -> xr.Dataset:
-    labels, silhouettes, centroids = partitions
+    labels, found, centroids = partitions
     n_records, n_states = fingerprints.sizes["record"], fingerprints.sizes["state"]
 
     def placed(values: Array, absent: float) -> Array:
@@ -192,10 +211,10 @@ def _dataset(
         {
             "cluster": ("record", placed(labels[chosen], -1)),
             "distance": ("record", placed(distance, np.nan)),
-            "silhouette": ("record", placed(silhouettes[chosen], np.nan)),
+            "silhouette": ("record", placed(found[chosen], np.nan)),
             "centroid": (("cluster_id", "state", "next_state"), centroids[chosen].reshape(-1, n_states, n_states)),
             "labels": (("n_clusters", "record"), placed(labels, -1)),
-            "mean_silhouette": ("n_clusters", _mean(silhouettes)),
+            "mean_silhouette": ("n_clusters", _mean(found)),
             "quality": fingerprints["quality"].compute(),
         },
         coords={"n_clusters": tried} | {n: fingerprints[n].compute() for n in ("event_id", "station_id", "start_time")},

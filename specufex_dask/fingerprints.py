@@ -93,7 +93,10 @@ def compute_fingerprints(
         _fingerprint_block,
         [record_chunked(spectrograms["spectrogram"]), record_chunked(spectrograms["quality"])],
         {
-            name: (tuple(sizes[dim] for dim in _DIMS[name][1:]), np.dtype("int8" if name == "state_sequence" else dtype))
+            name: (
+                tuple(sizes[dim] for dim in _DIMS[name][1:]),
+                np.dtype("int8" if name == "state_sequence" else dtype),
+            )
             for name in names
         },
         weights=models.weights_of(nmf, dtype),
@@ -115,6 +118,7 @@ def compute_fingerprints(
 def _fingerprint_block(
     spectrograms: Array,
     quality: Array,
+    *,
     weights: nmf_kernel.Weights,
     gain: Array,
     log_emission: Array,

@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from specufex_dask import models, sample, schema, store, svi
 from specufex_dask.blocks import one_blas_thread
 from specufex_dask.kernels import hmm as kernel
 from specufex_dask.kernels.gamma import digamma
 from specufex_dask.progress import progress
-from specufex_dask.recipe import identity, recipe, stamp
+from specufex_dask.recipe import recipe, stamp
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
+    import xarray as xr
+    from numpy.typing import DTypeLike
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -71,7 +71,12 @@ class GammaPoissonHMM:
         n_states = min(self.n_states, len(np.unique(frames, axis=0)))
         labels = KMeans(n_states, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(np.sqrt(frames))
         weight = np.bincount(labels, minlength=self.n_states) / n_frames * self.n_records * n_time
-        mean = np.array([frames[labels == s].mean(axis=0) if (labels == s).any() else frames.mean(axis=0) for s in range(self.n_states)])
+        mean = np.array(
+            [
+                frames[labels == s].mean(axis=0) if (labels == s).any() else frames.mean(axis=0)
+                for s in range(self.n_states)
+            ]
+        )
         rate = np.repeat((_EMISSION_PRIOR + weight)[:, None], n_patterns, axis=1)
         return self._unmoved(_EMISSION_PRIOR + mean * weight[:, None], rate)
 
@@ -122,12 +127,12 @@ def fit_hmm(
     *,
     n_states: int = 15,
     seed: int,
-    batch_size: int = 64,
+    batch_size: int = 32,
     max_steps: int | None = None,
     tol: float | None = 1e-5,
     finish: str | None = None,
     schedule: str = "growing",
-    n_init: int = 4,
+    n_init: int = 6,
     held_out: float = 0.1,
     memory_limit: float = 256e6,
     checkpoint: str | None = None,
@@ -154,10 +159,11 @@ def fit_hmm(
     batch_size
         Largest number of records in a minibatch.
     max_steps
-        Largest number of global steps: 4,200 for ``schedule="growing"``, 75,000 for ``"published"``.
+        Largest number of global steps: 3,110 for ``schedule="growing"``, 75,000 for ``"published"``.
     tol
-        Stop when the held-out score of the last five looks is not better by this share of it;
-        None to take all steps.
+        Stop when the best held-out score of the last five looks is not higher by this share of it,
+        and return the parameters of the best look; None takes all steps and returns the last
+        parameters, as ``schedule="published"`` always does.
     finish
         ``"memoised"`` adds passes over all sampled records at step size 1 while they raise the
         held-out score; None adds none.
@@ -215,21 +221,20 @@ def fit_hmm(
     gain = nmf["gain"].values[:, None].astype(dtype)
     model = GammaPoissonHMM(n_states, data.n_usable, published_start=schedule == "published")
     steps = _schedule(schedule, batch_size, max_steps)
-    runs = svi.Fit(model, data.records * gain, data.held_out * gain, steps, [seed], tol, 32, score_every=100)
-    params, history = _best_start(runs, n_init if schedule == "growing" else 1)
+    runs = svi.Fit(
+        model, data.records * gain, data.held_out * gain, steps, [seed], None if schedule == "published" else tol, 32
+    )
+    params, history = _best_start(model, runs, n_init if schedule == "growing" else 1)
     if finish == "memoised":
         params = runs.finish(params, history, passes=20)
     params = _sorted(params)
-    result = _dataset(params.shape, params.rate, nmf).assign(
-        mean_initial=("state", params.initial),
-        mean_transition=(("state", "next_state"), params.transition),
-        **svi.history_variables(history),
-    )
+    means = {"mean_initial": ("state", params.initial), "mean_transition": (("state", "next_state"), params.transition)}
+    result = models.hmm_dataset(params.shape, params.rate, nmf).assign(means).assign(svi.history_variables(history))
     result.attrs.update(stopped=history.stopped, n_records=data.n_usable, n_sampled=len(data.records))
     return stamp(result, "hmm", parameters, activations=activations, nmf=nmf)
 
 
-def _best_start(runs: svi.Fit[Posterior], n_init: int) -> tuple[Posterior, svi.History]:
+def _best_start(model: GammaPoissonHMM, runs: svi.Fit[Posterior], n_init: int) -> tuple[Posterior, svi.History]:
     """Fit from each start; the one that explains the fitted records best wins.
 
     The local optima differ by less than the noise of a held-out score of a hundred records, and
@@ -239,74 +244,29 @@ def _best_start(runs: svi.Fit[Posterior], n_init: int) -> tuple[Posterior, svi.H
     with progress("fit hmm", total=n_init * runs.schedule.max_steps, unit="steps") as advance:
         for number in range(n_init):
             fit = replace(runs, seed=[*runs.seed, number], _orders={})
-            start = fit.model.start(fit.records, [*fit.seed, 0])
-            fits.append(fit.run(start, lambda _, size, score: advance(1, note=f"held-out score {score:.4f}")))
+            start = model.start(fit.records, [*fit.seed, 0])
+            fits.append(fit.run(start, lambda _step, _size, score: advance(1, note=f"held-out score {score:.4f}")))
     shown = runs.records[:: max(1, len(runs.records) // _RECORDS_TO_COMPARE)]
-    scores = [np.divide(*runs.model.score(shown, params)) for params, _ in fits]
+    scores = [np.divide(*model.score(shown, params)) for params, _ in fits]
     return fits[int(np.argmax(scores))]
 
 
 def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule:
     if name == "published":
+
         def joined(step: int) -> int:
             return round(1 + 10 * 0.75 ** (step - 1))
 
         return svi.Schedule(joined, lambda _: 1.0, lambda step: 250 / (1 + 5 * (joined(step) - 1)), max_steps or 75_000)
     return svi.growing(
-        first=1, hold=4000, double_every=20, last=batch_size, offset=20, annealed=False, max_steps=max_steps or 4200
-    )
-
-
-def hmm_model(*, emission_shape: ArrayLike, emission_rate: ArrayLike, nmf: xr.Dataset) -> xr.Dataset:
-    """Make an HMM of given Gamma parameters; the order of the states is kept.
-
-    Parameters
-    ----------
-    emission_shape, emission_rate
-        Gamma shape and rate of the emission B (state, pattern).
-    nmf
-        The NMF model whose patterns the states emit; its gain scales the activations.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit the patterns of `nmf`, or an entry is not positive.
-
-    Examples
-    --------
-    >>> import numpy as np, specufex_dask as sx
-    >>> nmf = sx.nmf_model(
-    ...     dictionary_shape=np.ones((4, 2)), dictionary_rate=np.ones((4, 2)),
-    ...     weight_shape=[1.0, 2.0], weight_rate=[1.0, 1.0], frequency=[1.0, 2.0, 3.0, 4.0],
-    ... )
-    >>> sx.hmm_model(emission_shape=np.ones((3, 2)), emission_rate=np.ones((3, 2)), nmf=nmf).sizes["state"]
-    3
-    """
-    schema.require(nmf, "nmf")
-    shape, rate = np.asarray(emission_shape, float), np.asarray(emission_rate, float)
-    for name, values in {"emission_shape": shape, "emission_rate": rate}.items():
-        if values.ndim != 2 or values.shape != (len(shape), nmf.sizes["pattern"]):
-            msg = f"got {name} of shape {values.shape}, expected (state, {nmf.sizes['pattern']} patterns): transpose or cut it."
-            raise ValueError(msg)
-        models.require_positive(name, values)
-    given = {"emission_shape": shape, "emission_rate": rate}
-    return stamp(_dataset(shape, rate, nmf), "hmm", given, nmf=nmf)
+        first=1, hold=3000, double_every=10, last=batch_size, offset=20, annealed=False,
+        max_steps=max_steps or 3110, settled=3050,
+    )  # fmt: skip
 
 
 def _sorted(params: Posterior) -> Posterior:
     """The states by their summed emission, the loudest first."""
     order = np.argsort(-params.emission.sum(axis=1), kind="stable")
-    return Posterior(params.shape[order], params.rate[order], params.initial[order], params.transition[np.ix_(order, order)])
-
-
-def _dataset(shape: Array, rate: Array, nmf: xr.Dataset) -> xr.Dataset:
-    both = ("state", "pattern")
-    return xr.Dataset(
-        {
-            "emission": (both, shape / rate),
-            "emission_shape": (both, shape),
-            "emission_rate": (both, rate),
-            "gain": ("pattern", nmf["gain"].values),
-        },
-        attrs={"nmf": identity(nmf)},
+    return Posterior(
+        params.shape[order], params.rate[order], params.initial[order], params.transition[np.ix_(order, order)]
     )

@@ -1,4 +1,4 @@
-"""Bayesian NMF of spectrograms: fit a dictionary of spectral patterns, and their activations in each record."""
+"""Bayesian NMF of spectrograms: fit a dictionary of spectral patterns."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from specufex_dask import models, sample, schema, store, svi
-from specufex_dask.blocks import map_records, one_blas_thread, record_chunked
+from specufex_dask.blocks import one_blas_thread
 from specufex_dask.kernels import nmf as kernel
 from specufex_dask.progress import progress
-from specufex_dask.recipe import identity, recipe, stamp
+from specufex_dask.recipe import recipe, stamp
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
+    import xarray as xr
+    from numpy.typing import DTypeLike
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _PRUNED_BELOW = 1e-3
 _ITERATIONS = 10
+_SHARE_SEEN = 0.5
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class GammaPoisson:
 
     def score(self, records: Array, params: Posterior) -> tuple[float, float]:
         """Sums of X ln(lambda) - lambda and of X over a seeded half of the bins, V fitted on the other half."""
-        seen = np.random.default_rng([self.seed, 1]).random(records.shape, dtype=np.float32) < 0.5
+        shape: tuple[int, ...] = records.shape
+        seen = np.random.default_rng([self.seed, 1]).random(shape, dtype=np.float32) < _SHARE_SEEN
         with one_blas_thread():
             return kernel.held_out_score(records, seen, params.weights(1.0, records.dtype), iterations=_ITERATIONS)
 
@@ -150,15 +152,16 @@ def fit_nmf(
     batch_size
         Largest number of records in a minibatch.
     max_steps
-        Largest number of global steps: 3,200 for ``schedule="growing"``, 100,000 for ``"published"``.
+        Largest number of global steps: 2,300 for ``schedule="growing"``, 100,000 for ``"published"``.
     tol
-        Stop when the held-out score of the last five looks is not better by this share of it;
-        None to take all steps.
+        Stop when the best held-out score of the last five looks is not higher by this share of it,
+        and return the parameters of the best look; None takes all steps and returns the last
+        parameters, as ``schedule="published"`` always does.
     finish
         ``"memoised"`` adds passes over all sampled records at step size 1 while they raise the
         held-out score; None adds none.
     schedule
-        ``"growing"`` begins with two records a step, which prunes, and lets them grow to
+        ``"growing"`` begins with four records a step, which prunes, and lets them grow to
         `batch_size`; ``"published"`` is the schedule of the 2022 study (one record a step).
     held_out
         Share of the events, chosen by a hash of event_id, that is never fitted but scored.
@@ -207,7 +210,10 @@ def fit_nmf(
         spectrograms, "spectrogram", held_out=held_out, memory_limit=memory_limit, seed=seed, dtype=dtype
     )
     model = GammaPoisson(n_patterns, n_frames, seed)
-    fit = svi.Fit(model, data.records, data.held_out, _schedule(schedule, batch_size, max_steps), [seed], tol, 8)
+    steps = _schedule(schedule, batch_size, max_steps)
+    fit = svi.Fit(
+        model, data.records, data.held_out, steps, [seed], None if schedule == "published" else tol, 8, score_every=200
+    )
     with progress("fit nmf", total=fit.schedule.max_steps, unit="steps") as advance:
         params, history = fit.run(
             model.start(data.records.shape[1]),
@@ -216,7 +222,10 @@ def fit_nmf(
     if finish == "memoised":
         params = fit.finish(params, history, passes=20)
     ordered = params.select(np.argsort(params.dictionary.argmax(axis=0), kind="stable"))
-    result = _dataset(ordered, spectrograms["frequency"].values).assign(svi.history_variables(history))
+    result = models.nmf_dataset(
+        ordered.dictionary_shape, ordered.dictionary_rate, ordered.weight_shape, ordered.weight_rate,
+        spectrograms["frequency"].values,
+    ).assign(svi.history_variables(history))  # fmt: skip
     result.attrs.update(stopped=history.stopped, n_records=data.n_usable, n_sampled=len(data.records))
     return stamp(result, "nmf", parameters, spectrograms=spectrograms)
 
@@ -230,133 +239,6 @@ def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule
             max_steps or 100_000,
         )
     return svi.growing(
-        first=min(2, batch_size), hold=2000, double_every=300, last=batch_size, offset=250, annealed=True,
-        max_steps=max_steps or 3200,
+        first=min(4, batch_size), hold=2000, double_every=150, last=batch_size, offset=250, annealed=True,
+        max_steps=max_steps or 2300, settled=0,
     )  # fmt: skip
-
-
-def nmf_model(
-    *,
-    dictionary_shape: ArrayLike,
-    dictionary_rate: ArrayLike,
-    weight_shape: ArrayLike,
-    weight_rate: ArrayLike,
-    frequency: ArrayLike,
-) -> xr.Dataset:
-    """Make an NMF model of given Gamma parameters; the order of the patterns is kept.
-
-    Parameters
-    ----------
-    dictionary_shape, dictionary_rate
-        Gamma shape and rate of W (frequency, pattern).
-    weight_shape, weight_rate
-        Gamma shape and rate of A (pattern,); (1, pattern) is taken too.
-    frequency
-        Centres of the frequency bins (frequency,) [Hz].
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit each other or an entry is not positive.
-
-    Examples
-    --------
-    >>> import numpy as np, specufex_dask as sx
-    >>> nmf = sx.nmf_model(
-    ...     dictionary_shape=np.ones((4, 2)), dictionary_rate=np.ones((4, 2)),
-    ...     weight_shape=[1.0, 2.0], weight_rate=[1.0, 1.0], frequency=[1.0, 2.0, 3.0, 4.0],
-    ... )
-    >>> nmf.gain.values
-    array([4., 4.])
-    """
-    given = {
-        "dictionary_shape": np.asarray(dictionary_shape, float),
-        "dictionary_rate": np.asarray(dictionary_rate, float),
-        "weight_shape": np.asarray(weight_shape, float).ravel(),
-        "weight_rate": np.asarray(weight_rate, float).ravel(),
-    }
-    bins = np.asarray(frequency, float).ravel()
-    n_patterns = given["weight_shape"].size
-    for name, values in given.items():
-        expected = (bins.size, n_patterns) if name.startswith("dictionary") else (n_patterns,)
-        if values.shape != expected:
-            msg = f"got {name} of shape {values.shape}, expected {expected} (frequency, pattern): transpose or cut it."
-            raise ValueError(msg)
-        models.require_positive(name, values)
-    return stamp(_dataset(Posterior(**given), bins), "nmf", given | {"frequency": bins})
-
-
-def compute_activations(spectrograms: xr.Dataset, nmf: xr.Dataset, *, dtype: DTypeLike = "float32") -> xr.Dataset:
-    """Compute, lazily, the activation of each pattern of `nmf` in each record.
-
-    The activation is the posterior mean V1/V2 of V after five local iterations from V1 = 1 with
-    the dictionary fixed (prior 1/K, K the number of patterns of `nmf`).
-
-    Parameters
-    ----------
-    spectrograms
-        spectrogram (record, frequency, time) [dB], at the frequencies of `nmf`.
-    nmf
-        What `fit_nmf` or `nmf_model` returns.
-    dtype
-        Precision of the computation and the result.
-
-    Returns
-    -------
-    xarray.Dataset
-        Stage ``activations``: activation (record, pattern, time), NaN where a record is not
-        usable, and quality (record,).
-
-    Raises
-    ------
-    ValueError
-        If the frequencies of the spectrograms are not those of the model.
-
-    Examples
-    --------
-    >>> import numpy as np, specufex_dask as sx
-    >>> levels = np.random.default_rng(0).gamma(1.0, 5.0, (40, 12, 20))
-    >>> spectrograms = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
-    >>> nmf = sx.fit_nmf(spectrograms, n_patterns=5, max_steps=20, seed=0)
-    >>> activations = sx.compute_activations(spectrograms, nmf)
-    >>> activations.activation.sizes["record"]
-    40
-    """
-    schema.require(spectrograms, "spectrograms")
-    schema.require(nmf, "nmf")
-    models.require_same_frequencies(spectrograms, nmf)
-    n_patterns, n_time = nmf.sizes["pattern"], spectrograms.sizes["time"]
-    blocks = map_records(
-        _activation_block,
-        [record_chunked(spectrograms["spectrogram"]), record_chunked(spectrograms["quality"])],
-        {"activation": ((n_patterns, n_time), np.dtype(dtype))},
-        weights=models.weights_of(nmf, dtype),
-    )
-    result = xr.Dataset(
-        {"activation": (("record", "pattern", "time"), blocks["activation"]), "quality": spectrograms["quality"]},
-        coords={name: spectrograms[name] for name in ("event_id", "station_id", "start_time", "time")},
-        attrs={"nmf": identity(nmf)},
-    )
-    return stamp(result, "activations", {"dtype": np.dtype(dtype).name}, spectrograms=spectrograms, nmf=nmf)
-
-
-def _activation_block(spectrograms: Array, quality: Array, weights: kernel.Weights) -> dict[str, Array]:
-    activation = kernel.transform(models.usable_or_zero(spectrograms, quality, weights.relative.dtype), weights)
-    activation[quality != 0] = np.nan
-    return {"activation": activation}
-
-
-def _dataset(params: Posterior, frequency: Array) -> xr.Dataset:
-    both, pattern = ("frequency", "pattern"), ("pattern",)
-    return xr.Dataset(
-        {
-            "dictionary": (both, params.dictionary),
-            "dictionary_shape": (both, params.dictionary_shape),
-            "dictionary_rate": (both, np.broadcast_to(params.dictionary_rate, params.dictionary_shape.shape).copy()),
-            "weight": (pattern, params.weight),
-            "weight_shape": (pattern, params.weight_shape),
-            "weight_rate": (pattern, params.weight_rate),
-            "gain": (pattern, params.dictionary.sum(axis=0)),
-        },
-        coords={"frequency": frequency},
-    )

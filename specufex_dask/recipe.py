@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def stamp(
-    dataset: xr.Dataset, stage: str, parameters: Mapping[str, object], **inputs: xr.Dataset | str
-) -> xr.Dataset:
+def stamp(dataset: xr.Dataset, stage: str, parameters: Mapping[str, object], **inputs: xr.Dataset | str) -> xr.Dataset:
     """Validate `dataset` as `stage` and write its recipe into its attributes.
 
     The recipe holds the stage, its parameters and the identities of its inputs (Datasets, or

@@ -21,11 +21,10 @@ from specufex_dask import (
     report_tables,
 )
 from specufex_dask.schema import require
-from specufex_dask.store import load
-from specufex_dask.store import stages as stages_of
+from specufex_dask.store import load, missing_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import xarray as xr
 
@@ -60,7 +59,7 @@ def report(
     stations: xr.Dataset | None = None,
     waveforms: xr.Dataset | None = None,
 ) -> Path:
-    """Write one self-contained HTML page about the study in `store`; no stage is required, each adds to it.
+    """Write one self-contained HTML page about the study in `store`; no stage is required, each whole one adds to it.
 
     What went in and was rejected, how the models converged, dictionary, weight and emission,
     silhouettes, map and time line of the events by cluster, and the typical records of each
@@ -108,38 +107,43 @@ def report(
     (2, True)
     """
     given = {"catalog": catalog, "stations": stations, "waveforms": waveforms}
-    stages = _stages(store, group, {stage: dataset for stage, dataset in given.items() if dataset is not None})
+    held = {place: missing_shards(store, group=place) for place in (None, group)}
+    begun = {stage: n_missing for stage, n_missing in held[group].items() if n_missing}
+    stages = _stages(store, group, {stage: dataset for stage, dataset in given.items() if dataset is not None}, held)
     title = Path(str(store).rstrip("/")).name + (f" · {group}" if group else "")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(_render(title, list(_sections(stages))), encoding="utf-8")
+    target.write_text(_render(title, list(_sections(stages, begun))), encoding="utf-8")
     return target
 
 
-def _stages(store: str | Path, group: str | None, given: Stages) -> Stages:
+def _stages(
+    store: str | Path, group: str | None, given: Stages, held: Mapping[str | None, Mapping[str, int]]
+) -> Stages:
     """The stages that there are, lazily, in the order of the chain."""
     for stage, dataset in given.items():
         require(dataset, stage)
-    held = {place: set(stages_of(store, group=place)) for place in (None, group)}
     stages: Stages = {}
     for stage in _CHAIN:
         places = (group, None) if stage in _SHARED else (group,)
-        place = next((place for place in places if stage in held[place]), "")
+        place = next((place for place in places if held[place].get(stage) == 0), "")
         if stage in given:
             stages[stage] = given[stage]
         elif place != "":
             stages[stage] = load(store, stage, group=place)
     if not stages:
         where = f"group {group!r} of {store}" if group else f"{store}"
+        begun = ", ".join(f"{stage}{report_tables.unwritten(n_missing)}" for stage, n_missing in held[group].items())
         msg = (
-            f"got no stage in {where}, expected at least one of {', '.join(_CHAIN)}: check the path"
+            f"got no {f'whole stage but {begun}' if begun else 'stage'} in {where}, "
+            f"expected at least one of {', '.join(_CHAIN)}: check the path"
             f"{' and the group' if group else ''}, or save a stage there first with sx.save(dataset, store)."
         )
         raise ValueError(msg)
     return stages
 
 
-def _sections(stages: Stages) -> Iterator[Section]:
+def _sections(stages: Stages, begun: Mapping[str, int]) -> Iterator[Section]:
     for stage in ("catalog", "stations", "nmf", "hmm"):
         if stage in stages:
             stages[stage] = stages[stage].compute()
@@ -147,7 +151,7 @@ def _sections(stages: Stages) -> Iterator[Section]:
     if last is not None:
         stages[last] = report_records.small(stages[last])
     counts = report_records.rejected(stages[last]) if last is not None else None
-    yield _glance(stages, counts)
+    yield _glance(stages, counts, begun)
     yield Section("input", "What went in", tables=[report_tables.contents(stages), report_tables.settings(stages)])
     if counts is not None:
         yield _rejected(counts)
@@ -159,11 +163,11 @@ def _sections(stages: Stages) -> Iterator[Section]:
         yield _typical(stages)
 
 
-def _glance(stages: Stages, counts: Rejected | None) -> Section:
+def _glance(stages: Stages, counts: Rejected | None, begun: Mapping[str, int]) -> Section:
     missing = [stage for stage in report_tables.MADE_BY if stage not in stages]
     text = "Every stage of the chain is here." if not missing else "This report shows what there is so far."
-    tables = [report_tables.glance(stages, counts)]
-    return Section("glance", "At a glance", text, [*tables, *([report_tables.missing(missing)] if missing else [])])
+    absent = [report_tables.missing(missing, begun)] if missing else []
+    return Section("glance", "At a glance", text, [report_tables.glance(stages, counts), *absent])
 
 
 def _rejected(counts: Rejected) -> Section:

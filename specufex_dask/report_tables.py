@@ -114,12 +114,17 @@ def _score(model: xr.Dataset) -> str:
     return f", held-out score {taken[-1]:.4g}{steps}" if taken.size else ""
 
 
-def missing(stages: list[str]) -> Table:
-    """Which stages a full report lacks, what it lacks with them, and the call that makes each."""
-    rows = [(stage, WITHOUT[stage], MADE_BY[stage]) for stage in stages]
+def missing(stages: list[str], begun: Mapping[str, int]) -> Table:
+    """Which stages a full report lacks, what it lacks with them, and the call that makes each or, `begun`, ends it."""
+    rows = [(stage + unwritten(begun.get(stage, 0)), WITHOUT[stage], MADE_BY[stage]) for stage in stages]
     return Table(
         "Not in the store yet.", ("stage", "what this report lacks without it", "made by"), rows, words=(0, 1, 2)
     )
+
+
+def unwritten(n_shards: int) -> str:
+    """How much of a stage is not written yet; nothing if it was not begun."""
+    return f" (begun, {n_shards:,} shard{'s' if n_shards > 1 else ''} not written)" if n_shards else ""
 
 
 def contents(stages: Mapping[str, xr.Dataset]) -> Table:

@@ -42,7 +42,10 @@ def draw(
     """
     usable = dataset["quality"].values == 0
     if not usable.any():
-        msg = f"got {len(usable)} records of which none is usable, expected at least one: look at quality for the reasons."
+        msg = (
+            f"got {len(usable)} records of which none is usable, expected at least one: "
+            f"look at quality for the reasons."
+        )
         raise ValueError(msg)
     hidden = usable & (event_hash(dataset["event_id"].values) < held_out)
     if hidden.all() or (usable & ~hidden).sum() == 0:
@@ -72,7 +75,7 @@ def read(array: da.Array, chosen: Array, dtype: DTypeLike) -> Array:
     bounds = np.searchsorted(chunk, [needed, needed + 1]).T
     regions = [(slice(first, last),) for first, last in bounds]
     if sources:
-        da.store(sources, [result] * len(sources), regions=regions, lock=False)  # type: ignore[arg-type]
+        da.store(sources, [result] * len(sources), regions=regions, lock=False)
     return result
 
 
@@ -92,4 +95,5 @@ def _spread(chosen: Array, most: int) -> Array:
     """At most `most` of `chosen`, evenly spaced."""
     if len(chosen) <= most:
         return chosen
-    return chosen[np.linspace(0, len(chosen) - 1, most).round().astype(int)]
+    spread: Array = chosen[np.linspace(0, len(chosen) - 1, most).round().astype(int)]
+    return spread

@@ -87,11 +87,13 @@ def compute_spectrograms(
     rate = float(waveforms.attrs["sampling_rate"])
     length = round(window_length * rate)
     hop = length - round(overlap * length)
-    _check(waveforms, band, length, hop, nfft, time_pool)
+    _check(waveforms, band, length, hop, nfft=nfft, pool=time_pool)
     matrix, frequency = stft.band_matrix(length, nfft or length, rate, (float(band[0]), float(band[1])))
-    frames, time = _frames(waveforms.sizes["sample"], length, hop, rate, time_range, time_pool)
+    frames, time = _frames(waveforms.sizes["sample"], length, hop, rate, time_range=time_range, pool=time_pool)
     if not frequency.size:
-        msg = f"got band={band!r} Hz, which holds no bin of nfft={nfft or length} at {rate:g} Hz: widen it or raise nfft."
+        msg = (
+            f"got band={band!r} Hz, which holds no bin of nfft={nfft or length} at {rate:g} Hz: widen it or raise nfft."
+        )
         raise ValueError(msg)
     blocks = map_records(
         _spectrogram_block,
@@ -100,7 +102,10 @@ def compute_spectrograms(
         matrix=matrix.astype(dtype), hop=hop, frames=frames, pool=time_pool, min_peak=min_peak,
     )  # fmt: skip
     result = xr.Dataset(
-        {"spectrogram": (("record", "frequency", "time"), blocks["spectrogram"]), "quality": ("record", blocks["quality"])},
+        {
+            "spectrogram": (("record", "frequency", "time"), blocks["spectrogram"]),
+            "quality": ("record", blocks["quality"]),
+        },
         coords={"frequency": frequency, "time": time}
         | {name: waveforms[name] for name in ("event_id", "station_id", "start_time")},
     )
@@ -112,7 +117,12 @@ def compute_spectrograms(
 
 
 def spectrogram_dataset(
-    spectrograms: ArrayLike, *, frequency: ArrayLike, time: ArrayLike, event_id: ArrayLike | None = None, station_id: str = "..."
+    spectrograms: ArrayLike,
+    *,
+    frequency: ArrayLike,
+    time: ArrayLike,
+    event_id: ArrayLike | None = None,
+    station_id: str = "...",
 ) -> xr.Dataset:
     """Make the stage ``spectrograms`` of an array that was computed elsewhere.
 
@@ -163,7 +173,7 @@ def spectrogram_dataset(
 
 
 def _spectrogram_block(
-    waveforms: Array, quality: Array, matrix: Array, hop: int, frames: slice, pool: int, min_peak: float
+    waveforms: Array, quality: Array, *, matrix: Array, hop: int, frames: slice, pool: int, min_peak: float
 ) -> dict[str, Array]:
     spectrograms, median = stft.spectrograms(waveforms, matrix, hop=hop, frames=frames, pool=pool)
     flag = quality.astype("int8")
@@ -179,7 +189,7 @@ def _spectrogram_block(
 
 
 def _frames(
-    n_samples: int, length: int, hop: int, rate: float, time_range: tuple[float, float] | None, pool: int
+    n_samples: int, length: int, hop: int, rate: float, *, time_range: tuple[float, float] | None, pool: int
 ) -> tuple[slice, Array]:
     """The frames to keep, and the centre of each pooled frame [s]."""
     centre = (np.arange(max(0, (n_samples - length) // hop + 1)) * hop + length / 2) / rate
@@ -196,12 +206,26 @@ def _frames(
     return slice(int(kept[0]), int(kept[0]) + n_time * pool), time
 
 
-def _check(waveforms: xr.Dataset, band: tuple[float, float], length: int, hop: int, nfft: int | None, pool: int) -> None:
+def _check(
+    waveforms: xr.Dataset, band: tuple[float, float], length: int, hop: int, *, nfft: int | None, pool: int
+) -> None:
     rate, n_samples = float(waveforms.attrs["sampling_rate"]), waveforms.sizes["sample"]
     rules = (
-        (0 <= band[0] < band[1] <= rate / 2, f"band={band!r} Hz", f"0 <= low < high <= {rate / 2:g} Hz, half the sampling rate"),
-        (2 <= length <= n_samples, f"window_length of {length} samples", f"2 to {n_samples} samples, the length of a record"),
-        (1 <= hop <= length, f"an overlap that moves frames by {hop} samples", f"1 to {length} samples: overlap from 0 to below 1"),
+        (
+            0 <= band[0] < band[1] <= rate / 2,
+            f"band={band!r} Hz",
+            f"0 <= low < high <= {rate / 2:g} Hz, half the sampling rate",
+        ),
+        (
+            1 < length <= n_samples,
+            f"window_length of {length} samples",
+            f"2 to {n_samples} samples, the length of a record",
+        ),
+        (
+            1 <= hop <= length,
+            f"an overlap that moves frames by {hop} samples",
+            f"1 to {length} samples: overlap from 0 to below 1",
+        ),
         (nfft is None or nfft >= length, f"nfft={nfft}", f"at least the {length} samples of a frame"),
         (pool >= 1, f"time_pool={pool}", "a whole number from 1"),
     )

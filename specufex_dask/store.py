@@ -7,14 +7,13 @@ a run that was killed anywhere writes what is missing and ends with the same byt
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from dask.base import compute
 
 from specufex_dask import schema
 from specufex_dask.blocks import record_chunked
@@ -32,9 +31,7 @@ _RECORDS_PER_INNER_CHUNK = 16
 _TIME = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "_FillValue": np.iinfo("int64").min}
 
 
-def save(
-    dataset: xr.Dataset, store: str | Path, *, group: str | None = None, overwrite: bool = False
-) -> xr.Dataset:
+def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, overwrite: bool = False) -> xr.Dataset:
     """Write the stage `dataset` to its group of the Zarr `store` and return it reopened, lazily.
 
     Lazy arrays are computed shard by shard, never as a whole. Where the group holds the same
@@ -69,7 +66,9 @@ def save(
     """
     stage = dataset.attrs.get("stage")
     if stage not in schema.SCHEMAS or "recipe" not in dataset.attrs:
-        msg = f"got a Dataset of stage {stage!r}, expected one that a stage function returned: {sorted(schema.SCHEMAS)}."
+        msg = (
+            f"got a Dataset of stage {stage!r}, expected one that a stage function returned: {sorted(schema.SCHEMAS)}."
+        )
         raise ValueError(msg)
     path = _path(stage, group)
     written = _attributes(store, path)
@@ -114,7 +113,9 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
     attributes = _attributes(store, path)
     if attributes is None:
         held = stages(store, group=group)
-        msg = f"got no stage {path!r} in {store}, which holds {held or 'no stage'}: save it first, or name one of these."
+        msg = (
+            f"got no stage {path!r} in {store}, which holds {held or 'no stage'}: save it first, or name one of these."
+        )
         raise ValueError(msg)
     if attributes.get("schema_version") != schema.VERSION:
         msg = (
@@ -150,8 +151,14 @@ def find(
 
 def stages(store: str | Path, *, group: str | None = None) -> list[str]:
     """Names of the stages that `store` holds whole, in the order of the data flow."""
-    found = {stage: _attributes(store, _path(stage, group)) for stage in schema.SCHEMAS}
-    return [stage for stage, held in found.items() if held is not None and not _missing(store, _path(stage, group), held)]
+    return [stage for stage, n_missing in missing_shards(store, group=group).items() if n_missing == 0]
+
+
+def missing_shards(store: str | Path, *, group: str | None = None) -> dict[str, int]:
+    """Number of shards not yet written of each stage that `store` holds, 0 of a whole one, in the order of the flow."""
+    paths = {stage: _path(stage, group) for stage in schema.SCHEMAS}
+    found = {stage: _attributes(store, path) for stage, path in paths.items()}
+    return {stage: len(_missing(store, paths[stage], held)) for stage, held in found.items() if held is not None}
 
 
 def _path(stage: str, group: str | None) -> str:
@@ -210,7 +217,10 @@ def _records_per_task(dataset: xr.Dataset) -> int:
     sizes = {array.chunks[0] for array in dataset.variables.values() if array.chunks and "record" in array.dims}
     chunks = sizes.pop()
     if sizes or len(set(chunks[:-1])) > 1 or chunks[-1] > chunks[0]:
-        msg = f"got chunks of {chunks} records, expected equal ones in all variables (the last may be shorter): rechunk it."
+        msg = (
+            f"got chunks of {chunks} records, expected equal ones in all variables (the last may be shorter): "
+            f"rechunk it."
+        )
         raise ValueError(msg)
     return max(1, int(chunks[0]))
 
@@ -230,7 +240,7 @@ def _write_shards(dataset: xr.Dataset, names: list[Any], store: str | Path, path
     sizes = [arrays[0].chunks[0][i] for i in missing]
     tasks = {(written.name, i): size for i, size in enumerate(sizes)}
     with progress(f"save {path}", total=sum(sizes), unit="records", tasks=tasks):
-        dask.compute(written)
+        compute(written)
 
 
 def _axes(number: int, ndim: int) -> tuple[str, ...]:
@@ -242,7 +252,7 @@ def _write_block(records: Array, *blocks: Array, names: list[str], store: str, p
     region = slice(int(records[0]), int(records[-1]) + 1)
     for name, block in zip(names, blocks, strict=True):
         # A chunk of zeros must be written too: that it is there says that it is done.
-        array = group[name].with_config({"write_empty_chunks": True})
+        array = cast("zarr.Array[Any]", group[name]).with_config({"write_empty_chunks": True})
         array[region] = block.astype("datetime64[ns]").view("int64") if block.dtype.kind == "M" else block
     return np.array([len(records)])
 

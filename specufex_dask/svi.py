@@ -22,6 +22,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Params = TypeVar("Params")
 Statistics = tuple[Array, ...]
 
+_FEWEST_STATES = 2
+
 
 class Model(Protocol[Params]):
     """What the loop asks of a model."""
@@ -60,7 +62,7 @@ class Schedule:
     size is rho = (offset / damping + elapsed)^-decay. Where minibatches grow, one record a step
     is the unit: elapsed = records seen / batch and the offset shrinks alike, so that a minibatch
     of B records moves the model as far as its B records deserve. `settled` is the first step
-    that the stopping rule may look at.
+    whose score counts for stopping and for the best parameters.
     """
 
     batch: Callable[[int], int]
@@ -78,8 +80,18 @@ class Schedule:
         return Step(number, batch, self.temperature(number), min(1.0, elapsed**-self.decay))
 
 
-def growing(*, first: int, hold: int, double_every: int, last: int, offset: float, annealed: bool, max_steps: int) -> Schedule:
-    """The default schedule: `first` records a step for `hold` steps, then twice as many every `double_every`, up to `last`."""
+def growing(
+    *,
+    first: int,
+    hold: int,
+    double_every: int,
+    last: int,
+    offset: float,
+    annealed: bool,
+    max_steps: int,
+    settled: int,
+) -> Schedule:
+    """The default schedule: `first` records a step for `hold` steps, doubled every `double_every`, up to `last`."""
 
     def batch(step: int) -> int:
         doublings = 0 if step <= hold else 1 + (step - hold - 1) // double_every
@@ -88,9 +100,13 @@ def growing(*, first: int, hold: int, double_every: int, last: int, offset: floa
     def temperature(step: int) -> float:
         return annealing(step) if annealed else 1.0
 
-    settled = hold + double_every * math.ceil(math.log2(max(1.0, last / first)))
     return Schedule(
-        batch, temperature, lambda step: offset / (1 + 5 * (temperature(step) - 1)), max_steps, settled, counts_records=True
+        batch,
+        temperature,
+        lambda step: offset / (1 + 5 * (temperature(step) - 1)),
+        max_steps,
+        settled,
+        counts_records=True,
     )
 
 
@@ -114,13 +130,26 @@ class History:
         self.sizes.append(size)
         self.scores.append(score)
 
+    @property
+    def last_score(self) -> float:
+        """The last score taken, NaN before the first."""
+        return next((score for score in reversed(self.scores) if not math.isnan(score)), math.nan)
+
+    def is_best(self, first: int) -> bool:
+        """Whether the last score is the best one from step `first` on (or the fit has not come so far)."""
+        return self.steps[-1].number < first or self.scores[-1] >= max(self._looks(first))
+
     def settled(self, tol: float, window: int, first: int) -> bool:
-        """Whether the best of the last `window` scores after step `first` is no better by `tol` (relative) than those before."""
-        scores = [s for step, s in zip(self.steps, self.scores, strict=True) if step.number >= first and not math.isnan(s)]
+        """Whether the last `window` scores after step `first` are no better by the share `tol` than those before."""
+        scores = self._looks(first)
         if len(scores) <= window:
             return False
         before, recent = max(scores[:-window]), max(scores[-window:])
         return recent - before < tol * abs(before)
+
+    def _looks(self, first: int) -> list[float]:
+        rows = zip(self.steps, self.scores, strict=True)
+        return [score for step, score in rows if step.number >= first and not math.isnan(score)]
 
 
 @dataclass(frozen=True)
@@ -129,7 +158,8 @@ class Fit(Generic[Params]):
 
     Random numbers are keyed by (*seed, epoch), never by who computes. The pieces of a minibatch
     run side by side on dask's active scheduler, `records_per_task` each: a number of the fit, so
-    that the sums do not depend on the workers.
+    that the sums do not depend on the workers. With a `tol` the fit stops when the held-out score
+    does not rise any more, and returns the parameters of the best one.
     """
 
     model: Model[Params]
@@ -143,27 +173,31 @@ class Fit(Generic[Params]):
     window: int = 5
     _orders: dict[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
-    def run(self, params: Params, report: Callable[[Step, int, float], object] = lambda *_: None) -> tuple[Params, History]:
+    def run(
+        self, params: Params, report: Callable[[Step, int, float], object] = lambda *_: None
+    ) -> tuple[Params, History]:
         """Fit from `params`; `report` is called after each step with the size of the model and its last score."""
         # Held for the whole run: switching BLAS between one thread and many costs more than a step.
         with one_blas_thread():
             return self._run(params, report)
 
     def _run(self, params: Params, report: Callable[[Step, int, float], object]) -> tuple[Params, History]:
-        history, seen, last = History(), 0, math.nan
+        history, seen, best = History(), 0, params
         for number in range(1, self.schedule.max_steps + 1):
             step = self.schedule.step(number, seen, len(self.records))
             total = self.statistics(self.minibatch(seen, step.batch), params, step.temperature)
             params = self.model.prune(self.model.global_step(params, total, step))
             seen += step.batch
-            score = self.score(params) if number % self.score_every == 0 or number == self.schedule.max_steps else math.nan
-            history.record(step, self.model.size(params), score)
-            last = last if math.isnan(score) else score
-            report(step, history.sizes[-1], last)
-            if self.tol is not None and not math.isnan(score) and history.settled(self.tol, self.window, self.schedule.settled):
-                history.stopped = "converged"
-                break
-        return params, history
+            look = number % self.score_every == 0 or number == self.schedule.max_steps
+            history.record(step, self.model.size(params), self.score(params) if look else math.nan)
+            report(step, history.sizes[-1], history.last_score)
+            if look and self.tol is not None:
+                if history.is_best(self.schedule.settled):
+                    best = params
+                if history.settled(self.tol, self.window, self.schedule.settled):
+                    history.stopped = "converged"
+                    break
+        return (best if self.tol is not None and len(self.held_out) else params), history
 
     def finish(self, params: Params, history: History, *, passes: int) -> Params:
         """Passes over all records at rho = 1, while they raise the held-out score; appended to `history`.
@@ -203,9 +237,9 @@ class Fit(Generic[Params]):
     def statistics(self, chosen: Array, params: Params, temperature: float) -> Statistics:
         """Statistics of the `chosen` records, summed in a fixed tree."""
         pieces = [chosen[i : i + self.records_per_task] for i in range(0, len(chosen), self.records_per_task)]
+        if len(pieces) == 1:
+            return self.model.local_step(self.records[pieces[0]], params, temperature)
         calls = [(self.model.local_step, self.records[piece], params, temperature) for piece in pieces]
-        if len(calls) == 1:
-            return _tree_sum([function(*arguments) for function, *arguments in calls])
         return _tree_sum(run_tasks(calls))
 
     def score(self, params: Params) -> float:
@@ -220,7 +254,7 @@ def _tree_sum(parts: list[Statistics]) -> Statistics:
     """The sum of `parts`, neighbours first: an order that does not depend on who finished when."""
     while len(parts) > 1:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-        parts = [tuple(a + b for a, b in zip(*pair, strict=True)) if len(pair) == 2 else pair[0] for pair in pairs]
+        parts = [tuple(a + b for a, b in zip(*pair, strict=True)) if len(pair) > 1 else pair[0] for pair in pairs]
     return parts[0]
 
 
@@ -234,7 +268,7 @@ def check(parameters: dict[str, Any]) -> None:
         "schedule": (lambda v: v in ("growing", "published"), "'growing' or 'published'"),
         "held_out": (lambda v: 0 <= v < 1, "a share from 0 to below 1"),
         "n_patterns": (lambda v: v >= 1, "a whole number from 1"),
-        "n_states": (lambda v: v >= 2, "a whole number from 2"),
+        "n_states": (lambda v: v >= _FEWEST_STATES, f"a whole number from {_FEWEST_STATES}"),
         "n_init": (lambda v: v >= 1, "a whole number from 1"),
         "n_frames": (lambda v: v > 0, "a number above 0"),
         "memory_limit": (lambda v: v > 0, "a number of bytes above 0"),

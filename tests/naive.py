@@ -39,7 +39,8 @@ def responsibility(log_weight: Array, log_activation: Array, tau: float) -> Arra
     exponent = (log_weight.T[:, :, None] + log_activation[:, None, :]) / tau
     exponent -= exponent.max(axis=0)
     p = np.exp(exponent)
-    return p / p.sum(axis=0)
+    p /= p.sum(axis=0)
+    return p
 
 
 def nmf_local(
@@ -83,7 +84,9 @@ def nmf_global(
     return new_w1, new_w2, new_a1, new_a2
 
 
-def nmf_held_out(x: Array, seen: Array, w1: Array, w2: Array, a1: Array, a2: Array, iterations: int) -> tuple[float, float]:
+def nmf_held_out(
+    x: Array, seen: Array, w1: Array, w2: Array, a1: Array, a2: Array, iterations: int
+) -> tuple[float, float]:
     """Sums of X ln(lambda) - lambda and of X over the bins of one record x (frequency, time) that are not `seen`."""
     n_patterns = len(a1)
     expected = w1 / w2 * (a1 / a2)
@@ -126,7 +129,8 @@ def hmm_posterior(log_likelihood: Array, iterations: int = 20) -> tuple[Array, A
 
 def hmm_level(loudness: Array, b1: Array, b2: Array) -> Array:
     """ln p (time, state) of one record's gain x activation (pattern, time)."""
-    return ((digamma(b1) - np.log(b2)) @ loudness - (b1 / b2).sum(axis=1)[:, None]).T
+    level: Array = (digamma(b1) - np.log(b2)) @ loudness - (b1 / b2).sum(axis=1)[:, None]
+    return level.T
 
 
 def hmm_local(loudness: Array, b1: Array, b2: Array) -> tuple[Array, Array]:
@@ -143,7 +147,8 @@ def fingerprint(initial: Array, counts: Array) -> Array:
     g = 100 / 101
     power = np.linalg.matrix_power(g * a, 101)
     v = (initial / initial.sum()) @ np.linalg.inv(np.eye(n_states) - g * a) @ (np.eye(n_states) - power)
-    return (v / v.sum())[:, None] * np.sqrt(a)
+    result: Array = (v / v.sum())[:, None] * np.sqrt(a)
+    return result
 
 
 def log_normaliser(loudness: Array, emission: Array, start: Array, transition: Array) -> float:

@@ -43,7 +43,11 @@ def test_demo_finds_the_simulated_families(demo: tuple[Path, str]) -> None:
     assert float(found[1]) > 0.5
 
 
-def test_run_computes_nothing_again(demo: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_computes_nothing_again(
+    demo: tuple[Path, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for function in ("svi.Fit.run", "clusters._in_memory", "fingerprints._fingerprint_block"):
+        monkeypatch.setattr(f"specufex_dask.{function}", lambda *_, **__: pytest.fail("a stored stage is made again"))
     folder, _ = demo
     before = sx.load(folder / "study.zarr", "nmf").load()
     written = {path: path.stat().st_mtime_ns for path in (folder / "study.zarr").rglob("*") if path.is_file()}
@@ -60,7 +64,8 @@ def test_run_refuses_another_recipe_in_the_same_store(
     assert main(["run", study, "--set", "spectrograms.overlap=0.5"]) == 2
     told = capsys.readouterr().err
     assert "overlap is 0.5 now and was 0.75" in told
-    assert "overwrite" in told
+    assert "or pass --overwrite to replace it" in told
+    assert "overwrite=True" not in told
 
 
 def test_run_writes_where_it_is_told(demo: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,18 @@
-"""The published results of the Gorner icequakes (Sawi et al. 2022), from the raw waveforms and the published parameters."""
+"""The published results of the Gorner icequakes (Sawi et al. 2022), from raw waveforms and published parameters."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import xarray as xr
 
 import specufex_dask as sx
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import xarray as xr
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +47,15 @@ def _spectrograms(waveforms: xr.Dataset, dtype: str) -> xr.Dataset:
     ).compute()
 
 
-def _golden_records(stage: xr.Dataset, golden: dict) -> xr.Dataset:
+def _golden_records(stage: xr.Dataset, golden: dict[str, Any]) -> xr.Dataset:
     """The golden events, whose ids lost their leading zero."""
     ids = list(stage.event_id.values)
     return stage.isel(record=[ids.index(f"0{name}") for name in golden["event_ID"]])
 
 
-def test_every_published_result_in_float64(gorner: Path, waveforms: xr.Dataset, models: tuple) -> None:
+def test_every_published_result_in_float64(
+    gorner: Path, waveforms: xr.Dataset, models: tuple[xr.Dataset, xr.Dataset]
+) -> None:
     golden = dict(np.load(gorner / "golden/golden_every4th.npz"))
     spectrograms = _spectrograms(waveforms, "float64")
     reasons = spectrograms.quality.values
@@ -65,14 +71,19 @@ def test_every_published_result_in_float64(gorner: Path, waveforms: xr.Dataset, 
     got = _golden_records(fingerprints, golden).compute()
     differences = {
         name: float(np.abs(got[name].values - golden[theirs]).max())
-        for name, theirs in (("transition", "A"), ("initial", "Ppi"), ("state_probability", "gam"), ("fingerprint", "fingerprint"))
+        for name, theirs in (
+            ("transition", "A"),
+            ("initial", "Ppi"),
+            ("state_probability", "gam"),
+            ("fingerprint", "fingerprint"),
+        )
     }
     print(f"\nlargest differences from the published results, float64: activation {relative:.1e}", differences)
     assert max(differences.values()) <= 1e-10
     assert (got.state_sequence.values == golden["gam"].argmax(axis=1)).all()
 
 
-def test_fingerprints_in_float32(gorner: Path, waveforms: xr.Dataset, models: tuple) -> None:
+def test_fingerprints_in_float32(gorner: Path, waveforms: xr.Dataset, models: tuple[xr.Dataset, xr.Dataset]) -> None:
     golden = dict(np.load(gorner / "golden/golden_every4th.npz"))
     got = _golden_records(sx.compute_fingerprints(_spectrograms(waveforms, "float32"), *models), golden)
     assert got.fingerprint.dtype == np.float32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import naive
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from scipy.special import digamma as scipy_digamma
 
 from specufex_dask.kernels import fingerprint, gamma, hmm, nmf, stft
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 2e-15), ("float32", 1e-6)])
@@ -26,13 +30,15 @@ def test_digamma_of_a_transposed_array_keeps_its_order() -> None:
 
 
 @pytest.mark.parametrize("case", [(1000, 80, 20, 4096, (15, 80), None, 1), (100, 50, 49, 2048, (2, 17), (4, 14), 5)])
-def test_spectrogram_is_scipys(case: tuple) -> None:
+def test_spectrogram_is_scipys(case: tuple[Any, ...]) -> None:
     rate, length, overlap, nfft, band, time_range, pool = case
     waveforms = np.random.default_rng(0).normal(30_000, 500, (3, 2001))
     matrix, frequency = stft.band_matrix(length, nfft, rate, band)
     expected = [naive.decibels(w, rate, length, overlap, nfft, band, time_range, pool) for w in waveforms]
     centre = (np.arange((2001 - length) // (length - overlap) + 1) * (length - overlap) + length / 2) / rate
-    inside = np.flatnonzero((centre >= time_range[0]) & (centre < time_range[1])) if time_range else [0, len(centre) - 1]
+    inside = (
+        np.flatnonzero((centre >= time_range[0]) & (centre < time_range[1])) if time_range else [0, len(centre) - 1]
+    )
     frames = slice(int(inside[0]), int(inside[-1]) + 1)
     got, _ = stft.spectrograms(waveforms, matrix, hop=length - overlap, frames=frames, pool=pool)
     np.testing.assert_array_equal(frequency, expected[0][0])
@@ -45,7 +51,7 @@ def test_spectrogram_is_scipys(case: tuple) -> None:
     assert np.abs(single - got).max() < 0.05
 
 
-def _model(rng: np.random.Generator, n_frequencies: int, n_patterns: int) -> tuple[np.ndarray, ...]:
+def _model(rng: np.random.Generator, n_frequencies: int, n_patterns: int) -> tuple[Array, Array, Array, Array]:
     w1 = rng.gamma(1.0, 1e3, (n_frequencies, n_patterns)) + 0.05
     w2 = rng.gamma(5.0, 20.0, (n_frequencies, n_patterns))
     return w1, w2, rng.gamma(2.0, 50.0, n_patterns), rng.gamma(5.0, 20.0, n_patterns)
@@ -58,9 +64,9 @@ def test_nmf_local_step(tau: float, dtype: str, tolerance: float) -> None:
     x, model = rng.gamma(0.6, 8.0, (5, 30, 21)), _model(rng, 30, 7)
     parts = [naive.nmf_local(r, *model, n_start=9, tau=tau, iterations=10) for r in x]
     counts, activation = nmf.local_step(x.astype(dtype), nmf.weights(*model, tau, dtype), prior=1 / 9, iterations=10)
-    expected = sum(c for c, _ in parts), sum(a for _, a in parts)
-    assert np.abs(counts - expected[0]).max() <= tolerance * expected[0].max()
-    assert np.abs(activation - expected[1]).max() <= tolerance * expected[1].max()
+    expected_counts, expected_activation = (np.sum(terms, axis=0) for terms in zip(*parts, strict=True))
+    assert np.abs(counts - expected_counts).max() <= tolerance * expected_counts.max()
+    assert np.abs(activation - expected_activation).max() <= tolerance * expected_activation.max()
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
@@ -92,7 +98,7 @@ def test_nmf_held_out_score() -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
-def _loudness(rng: np.random.Generator, n_records: int, n_time: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _loudness(rng: np.random.Generator, n_records: int, n_time: int) -> tuple[Array, Array, Array]:
     b1, b2 = rng.gamma(0.5, 500.0, (6, 8)) + 0.1, rng.gamma(5.0, 10.0, (6, 8))
     return rng.gamma(0.5, 20.0, (n_records, 8, n_time)), b1, b2
 
@@ -110,7 +116,9 @@ def test_hmm_posterior(n_time: int) -> None:
 def test_hmm_local_step_sums_over_records() -> None:
     loudness, b1, b2 = _loudness(np.random.default_rng(6), 5, 30)
     parts = [naive.hmm_local(record, b1, b2) for record in loudness]
-    emission, occupancy, initial, transition = hmm.local_step(loudness, gamma.digamma(b1) - np.log(b2), (b1 / b2).sum(axis=1))
+    emission, occupancy, initial, transition = hmm.local_step(
+        loudness, gamma.digamma(b1) - np.log(b2), (b1 / b2).sum(axis=1)
+    )
     np.testing.assert_allclose(emission, sum(e for e, _ in parts), rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(occupancy, sum(o for _, o in parts), rtol=1e-8, atol=1e-8)
     assert initial.sum() == pytest.approx(5)

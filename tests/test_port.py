@@ -6,12 +6,15 @@ step and N_eff the number of spectrograms.
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from specufex_dask import svi
 from specufex_dask.nmf import GammaPoisson, Posterior
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _N_SPECTROGRAMS = 20
 

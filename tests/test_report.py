@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -236,6 +237,20 @@ def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"got no stage in .*nothing\.zarr, expected at least one of .*check the path"):
         report(tmp_path / "nothing.zarr", tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_half_written_stage_is_left_out_and_named(study: Stages, tmp_path: Path) -> None:
+    """As a run that was killed leaves it: of five shards the last two have no quality yet."""
+    lazy = study["spectrograms"].chunk(record=16).assign_coords(study["spectrograms"].coords)
+    store = store_of({"catalog": study["catalog"], "spectrograms": lazy}, tmp_path)
+    for shard in (3, 4):
+        (store / "spectrograms" / "quality" / "c" / str(shard)).unlink()
+    page = Page(report(store, tmp_path / "report.html").read_text())
+    assert len(page.images) == OWN_FIGURES["catalog"]
+    assert f"spectrograms (begun, 2 shards not written) {report_tables.WITHOUT['spectrograms']}" in page.text
+    shutil.rmtree(store / "catalog")
+    with pytest.raises(ValueError, match=r"got no whole stage but spectrograms \(begun, 2 shards not written\) in "):
+        report(store, tmp_path / "report.html")
 
 
 def test_a_dataset_of_another_stage_is_an_error(store: Path, study: Stages, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _FRAMES = 100
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def fingerprint(initial: Array, counts: Array) -> Array:
     """Fingerprint (state, next state) = v_i sqrt(A_ij) of expected counts without their priors.
 
@@ -39,7 +39,8 @@ def fingerprint(initial: Array, counts: Array) -> Array:
                 following[j] += weight * transition[i, j]
         occupancy = following
     occupancy /= occupancy.sum()
-    return np.sqrt(transition) * occupancy.reshape(n_states, 1)
+    result: Array = np.sqrt(transition) * occupancy.reshape(n_states, 1)
+    return result
 
 
 def fingerprints(loudness: Array, log_emission: Array, emission_sum: Array) -> dict[str, Array]:
@@ -62,7 +63,7 @@ def fingerprints(loudness: Array, log_emission: Array, emission_sum: Array) -> d
     return result
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _decode(level: Array, fingerprints: Array, transition: Array, initial: Array, state_probability: Array) -> None:
     n_states = level.shape[2]
     for r in range(level.shape[0]):

@@ -18,7 +18,7 @@ FASTMATH = {"contract", "arcp", "nsz"}
 """Liberties that vectorise the loops and keep NaN and infinity as they are."""
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(inline="always")
 def constants(like: Array) -> Any:  # noqa: ANN401
     """The numbers of `tail` in the precision of `like`: a Python number would make every operation float64."""
     kind = like.dtype.type
@@ -28,7 +28,7 @@ def constants(like: Array) -> Any:  # noqa: ANN401
     )
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(inline="always")
 def tail(x: Any, numbers: Any) -> Any:  # noqa: ANN401
     """digamma(x) - ln(x + 8), for x > 0, to the last bits of the type of x."""
     (one, two, three, four, five, six, eight), (half, c2, c4, c6, c8, c10, c12) = numbers
@@ -43,7 +43,7 @@ def tail(x: Any, numbers: Any) -> Any:  # noqa: ANN401
     return -(first + second + third) - half * y - series
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
 def digamma(x: Array) -> Array:
     """digamma of each entry of `x` (any shape, > 0), in its precision."""
     numbers = constants(x)

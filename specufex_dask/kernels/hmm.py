@@ -34,7 +34,7 @@ def log_likelihood(frames: Array, log_emission: Array, emission_sum: Array) -> A
 
     `log_emission` (state, pattern) is E ln B, `emission_sum` (state,) the sum of E B over patterns.
     """
-    level = np.matmul(frames, log_emission.T) - emission_sum
+    level: Array = np.matmul(frames, log_emission.T) - emission_sum
     level -= level.max(axis=2, keepdims=True)
     return level
 
@@ -51,7 +51,7 @@ def local_step(loudness: Array, log_emission: Array, emission_sum: Array) -> tup
     return emission, occupancy, initial, transition
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def posterior(level: Array) -> tuple[Array, Array, Array]:
     """State probability (time, state), and expected initial (state,) and transition (state, next state) counts.
 
@@ -70,7 +70,8 @@ def posterior(level: Array) -> tuple[Array, Array, Array]:
         _forward(likelihood, start, transition, forward)
         counts = _backward(likelihood, transition, forward, probability)
         moved = max(
-            np.abs(counts + (TRANSITION_PRIOR / n_states - prior) - previous).max(), np.abs(probability[0] - initial).max()
+            np.abs(counts + (TRANSITION_PRIOR / n_states - prior) - previous).max(),
+            np.abs(probability[0] - initial).max(),
         )
         initial = probability[0].copy()
         prior, initial_prior = TRANSITION_PRIOR / n_states, INITIAL_PRIOR / n_states
@@ -79,7 +80,7 @@ def posterior(level: Array) -> tuple[Array, Array, Array]:
     return probability, initial, counts
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _sum_counts(level: Array, frames: Array, emission: Array, initial: Array, transition: Array) -> Array:
     """Add the expected counts of all records; one call a block, so that threads do not queue for the interpreter."""
     n_records, n_time, n_states = level.shape
@@ -97,7 +98,7 @@ def _sum_counts(level: Array, frames: Array, emission: Array, initial: Array, tr
     return occupancy
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _exp_expected_log(counts: Array, prior: float) -> Array:
     """exp(digamma(a) - digamma(sum of a's row)) of a = counts + prior (row, entry)."""
     numbers = constants(counts)
@@ -113,7 +114,7 @@ def _exp_expected_log(counts: Array, prior: float) -> Array:
     return result
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _forward(likelihood: Array, start: Array, transition: Array, forward: Array) -> None:
     n_time, n_states = likelihood.shape
     ahead = start.copy()
@@ -131,7 +132,7 @@ def _forward(likelihood: Array, start: Array, transition: Array, forward: Array)
                 ahead[j] += weight * transition[i, j]
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _backward(likelihood: Array, transition: Array, forward: Array, probability: Array) -> Array:
     """Write the state probabilities; return the expected transition counts."""
     n_time, n_states = likelihood.shape
@@ -153,20 +154,27 @@ def _backward(likelihood: Array, transition: Array, forward: Array, probability:
             weight = message[j]
             for i in range(n_states):
                 behind[i] += weight * reverse[j, i]
-        together = scale = 0.0
-        for i in range(n_states):
-            together += forward[t - 1, i] * behind[i]
-            scale += behind[i]
-        for i in range(n_states):
-            weight = forward[t - 1, i] / together
-            for j in range(n_states):
-                outer[i, j] += weight * message[j]
-        for i in range(n_states):
-            message[i] = behind[i] / scale
+        _add_moves(forward, t - 1, behind, message, outer)
     return outer * transition
 
 
-@_jit  # type: ignore[untyped-decorator]
+@numba.njit(inline="always")  # a call here would cost a tenth of the whole recursion
+def _add_moves(forward: Array, t: int, behind: Array, message: Array, outer: Array) -> None:
+    """Add the moves into one frame to `outer`, and put the message of the frame before, `behind`, in its place."""
+    n_states = len(message)
+    together = scale = 0.0
+    for i in range(n_states):
+        together += forward[t, i] * behind[i]
+        scale += behind[i]
+    for i in range(n_states):
+        weight = forward[t, i] / together
+        for j in range(n_states):
+            outer[i, j] += weight * message[j]
+    for i in range(n_states):
+        message[i] = behind[i] / scale
+
+
+@_jit
 def log_normaliser(likelihood: Array, start: Array, transition: Array) -> float:
     """ln p of one record's `likelihood` (time, state), by a plain forward pass with given probabilities."""
     n_time, n_states = likelihood.shape

@@ -42,11 +42,17 @@ class Weights:
     @property
     def rate(self) -> Array:
         """Gamma rate of V (pattern,): (1 + sum_d E W E A) / tau."""
-        return (1.0 + self.expected.sum(axis=0)) / self.tau
+        rate: Array = (1.0 + self.expected.sum(axis=0)) / self.tau
+        return rate
 
 
 def weights(
-    dictionary_shape: Array, dictionary_rate: Array, weight_shape: Array, weight_rate: Array, tau: float, dtype: Any  # noqa: ANN401
+    dictionary_shape: Array,
+    dictionary_rate: Array,
+    weight_shape: Array,
+    weight_rate: Array,
+    tau: float,
+    dtype: Any,  # noqa: ANN401
 ) -> Weights:
     """Weights of a model: Gamma shapes and rates of W (frequency, pattern) and A (pattern,), in float64."""
     log_weight = digamma(dictionary_shape) - np.log(dictionary_rate) + digamma(weight_shape) - np.log(weight_rate)
@@ -131,7 +137,7 @@ def _iterate(columns: Array, model: Weights, rate: Array, prior: float, iteratio
     shape *= scale
     shape += base
     relative, reconstruction = np.empty_like(shape), np.empty_like(columns)
-    root_rate = rate ** -scale
+    root_rate = rate**-scale
     for _ in range(iterations - 1):
         _exp_digamma(shape, relative, scale, root_rate)
         np.matmul(model.relative, relative, out=reconstruction)
@@ -157,7 +163,7 @@ def _exp_digamma(shape: Array, relative: Array, scale: Any, root_rate: Array) ->
     _flush(relative, relative.dtype.type(_smallest(relative.dtype)))
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _tails(shape: Array, result: Array) -> None:
     """tail(V1) less the tail of the largest V1 of the column: the factor that it hides is the same for all patterns."""
     numbers = constants(shape)
@@ -173,7 +179,7 @@ def _tails(shape: Array, result: Array) -> None:
             result[k, c] = tail(shape[k, c], numbers) - largest[c]
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _times_shifted(shape: Array, result: Array) -> None:
     eight = constants(shape)[0][6]
     for k in range(shape.shape[0]):
@@ -181,7 +187,7 @@ def _times_shifted(shape: Array, result: Array) -> None:
             result[k, c] *= shape[k, c] + eight
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _flush(relative: Array, smallest: Any) -> None:  # noqa: ANN401
     """Zero for what is too small to matter beside the largest of its column, and whose products would be denormal."""
     for k in range(relative.shape[0]):
@@ -189,14 +195,14 @@ def _flush(relative: Array, smallest: Any) -> None:  # noqa: ANN401
             relative[k, c] = relative[k, c] if relative[k, c] >= smallest else 0
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _next_shape(shape: Array, relative: Array, base: Any, scale: Any) -> None:  # noqa: ANN401
     for k in range(shape.shape[0]):
         for c in range(shape.shape[1]):
             shape[k, c] = base + scale * (relative[k, c] * shape[k, c])
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _ratio(columns: Array, reconstruction: Array) -> Array:
     """X / (W V), written over W V; its floor keeps an entry that underflowed from dividing by 0."""
     floor = columns.dtype.type(1e-30)

@@ -18,9 +18,7 @@ RECORDS_PER_PRODUCT = 16
 """Records in one inner block, counted from the start of the chunk, so that bits do not depend on the chunk."""
 
 
-def band_matrix(
-    frame_length: int, nfft: int, sampling_rate: float, band: tuple[float, float]
-) -> tuple[Array, Array]:
+def band_matrix(frame_length: int, nfft: int, sampling_rate: float, band: tuple[float, float]) -> tuple[Array, Array]:
     """Matrix (2 bins, frame_length) that takes a frame to the real and imaginary part of each bin, and the bins [Hz].
 
     The frame's mean is removed, a Tukey(0.25) window applied and the DFT scaled as SciPy's
@@ -52,7 +50,7 @@ def magnitudes(waveforms: Array, matrix: Array, *, hop: int, frames: slice, pool
     return _pooled_magnitude(parts, pool)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 def _pooled_magnitude(parts: Array, pool: int) -> Array:
     n_records, n_rows, n_frames = parts.shape
     n_bins, n_time = n_rows // 2, n_frames // pool

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from benchmarks.conftest import Figures
 
 FOUNDATION = "xarray, dask.array, numba, zarr"
 ROUNDS = 7
@@ -18,10 +22,12 @@ def _seconds(modules: str) -> float:
 
 
 @pytest.mark.benchmark
-def test_import_time() -> None:
+def test_import_time(figures: Figures) -> None:
     """The fastest of several, taken in turns, so that a busy machine slows both alike."""
     pairs = [(_seconds(FOUNDATION), _seconds("specufex_dask")) for _ in range(ROUNDS)]
     foundation, package = (min(times) for times in zip(*pairs, strict=True))
-    print(f"\nimport {FOUNDATION}: {foundation:.3f} s; import specufex_dask: {package:.3f} s; ", end="")
-    print(f"ratio {package / foundation:.2f}, at most 1.2")
-    assert package <= 1.2 * foundation
+    figures.add(
+        f"import specufex_dask, times importing {FOUNDATION}", package / foundation, at_most=1.2,
+        detail=f" ({package:.2f} s / {foundation:.2f} s)",
+    )  # fmt: skip
+    assert not figures.missed

@@ -1,0 +1,178 @@
+"""The Gorner icequakes: agreement with the published results, own fits, and whole runs from miniSEED to report."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import specufex_dask as sx
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from benchmarks.conftest import Figures
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SEEDS = range(5)
+STATION = "4D.G7J1..SHZ"
+STUDY = Path(__file__).parents[2] / "notebooks" / "gorner.yaml"
+PUBLISHED = {"transition": "A", "initial": "Ppi", "state_probability": "gam", "fingerprint": "fingerprint"}
+
+pytestmark = pytest.mark.benchmark
+
+
+@pytest.fixture(scope="module")
+def golden(data_dir: Path) -> dict[str, Array]:
+    return dict(np.load(data_dir / "gorner2007/golden/golden_every4th.npz"))
+
+
+@pytest.fixture(scope="module")
+def waveforms(data_dir: Path) -> xr.Dataset:
+    gorner = data_dir / "gorner2007"
+    catalog, stations = sx.read_catalog(gorner / "events.csv"), sx.read_stations(gorner / "channels.csv")
+    archive = f"{gorner}/events_mseed/{{event_id}}.mseed"
+    opened = sx.open_waveforms(catalog, stations, station_id=[STATION], archive=archive, sampling_rate=1000.0)
+    return opened.compute()
+
+
+def _spectrograms(waveforms: xr.Dataset, dtype: str) -> xr.Dataset:
+    lazy = sx.compute_spectrograms(
+        waveforms, window_length=0.08, overlap=0.25, nfft=4096, band=(15.0, 80.0), dtype=dtype
+    )
+    return lazy.compute()
+
+
+def _places(stage: xr.Dataset, golden: dict[str, Array]) -> list[int]:
+    """Where the golden events are, whose ids lost their leading zero."""
+    ids = list(stage["event_id"].values)
+    return [ids.index(f"0{name}") for name in golden["event_ID"]]
+
+
+def test_published_parameters_give_the_published_results(
+    data_dir: Path, waveforms: xr.Dataset, golden: dict[str, Array], figures: Figures
+) -> None:
+    published = np.load(data_dir / "gorner2007/golden/model_params.npz")
+    nmf = sx.nmf_model(
+        dictionary_shape=published["W1"], dictionary_rate=published["W2"],
+        weight_shape=published["A1"], weight_rate=published["A2"], frequency=published["fSTFT"],
+    )  # fmt: skip
+    hmm = sx.hmm_model(emission_shape=published["B1"], emission_rate=published["B2"], nmf=nmf)
+    for dtype, limit in (("float64", 1e-10), ("float32", 1e-4)):
+        spectrograms = _spectrograms(waveforms, dtype).isel(record=_places(waveforms, golden))
+        activation = sx.compute_activations(spectrograms, nmf, dtype=dtype)["activation"].values
+        keep = ("initial", "state_probability")
+        results = sx.compute_fingerprints(spectrograms, nmf, hmm, keep=keep, dtype=dtype).compute()
+        apart = {name: float(np.abs(results[name].values - golden[old]).max()) for name, old in PUBLISHED.items()}
+        relative = float(np.abs(activation - golden["H"]).max() / golden["H"].max())
+        listed = ", ".join(f"{name} {value:.0e}" for name, value in ({"activation": relative} | apart).items())
+        largest = max(relative, *apart.values()) if dtype == "float64" else apart["fingerprint"]
+        what = "of all results" if dtype == "float64" else "of a fingerprint"
+        figures.add(
+            f"published parameters, 365 events, {dtype}: largest difference {what}",
+            largest, "{:.0e}", at_most=limit, detail=f" ({listed})",
+        )  # fmt: skip
+    assert not figures.missed
+
+
+@dataclass(frozen=True)
+class OwnFit:
+    """Fits of both models with one seed: seconds, patterns kept, and how the clusters compare with the published ones."""
+
+    seconds: float
+    patterns: int
+    best: int
+    agreement: float
+
+
+def _own_fit(spectrograms: xr.Dataset, seed: int, golden: dict[str, Array]) -> OwnFit:
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_rand_score
+
+    start = time.perf_counter()
+    nmf = sx.fit_nmf(spectrograms, n_patterns=75, seed=seed)
+    hmm = sx.fit_hmm(sx.compute_activations(spectrograms, nmf), nmf, n_states=15, seed=seed)
+    seconds = time.perf_counter() - start
+    fingerprints = sx.compute_fingerprints(spectrograms, nmf, hmm)
+    clusters = sx.cluster_fingerprints(fingerprints, n_clusters=range(2, 11), seed=0)
+    published = KMeans(3, n_init=10, random_state=0).fit_predict(golden["fingerprint"].reshape(365, -1))
+    ours = clusters["labels"].sel(n_clusters=3).values[_places(clusters, golden)]
+    best = int(clusters["n_clusters"][int(clusters["mean_silhouette"].argmax())])
+    return OwnFit(seconds, nmf.sizes["pattern"], best, float(adjusted_rand_score(published, ours)))
+
+
+@pytest.mark.timeout(1200)
+def test_own_fits_find_the_published_clusters(
+    waveforms: xr.Dataset, golden: dict[str, Array], figures: Figures
+) -> None:
+    spectrograms = _spectrograms(waveforms, "float32")
+    sx.fit_nmf(spectrograms, seed=0, max_steps=20)  # compiles; the HMM's kernels are the fingerprints'
+    fits = [_own_fit(spectrograms, seed, golden) for seed in SEEDS]
+
+    def each(values: list[Any], shown: str) -> str:
+        return f" (seeds 0–4: {', '.join(shown.format(value) for value in values)})"
+
+    best, agreement = [fit.best for fit in fits], [fit.agreement for fit in fits]
+    patterns, seconds = [fit.patterns for fit in fits], [fit.seconds for fit in fits]
+    label = "own fit of one station"
+    figures.add(
+        f"{label}: fits with the best silhouette at K = 3", best.count(3), "{:d}", at_least=5, detail=each(best, "K = {}")
+    )
+    figures.add(
+        f"{label}: adjusted Rand index against the published clusters, median",
+        float(np.median(agreement)), at_least=0.75, detail=each(agreement, "{:.3f}"),
+    )  # fmt: skip
+    figures.add(f"{label}: adjusted Rand index, least", min(agreement), at_least=0.70)
+    figures.add(f"{label}: patterns kept of 75, most", max(patterns), "{:d}", at_most=40, detail=each(patterns, "{}"))
+    figures.add(
+        f"{label}: seconds to fit both models, most", max(seconds), "{:.1f} s", at_most=15.0, detail=each(seconds, "{:.1f}")
+    )
+    assert not figures.missed
+
+
+_MEASURE = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+seconds = time.perf_counter() - start
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(json.dumps({"seconds": seconds, "peak": peak, "code": done.returncode, "output": done.stdout}))
+"""
+"""Runs a command from a small process of its own: a child's peak memory begins with that of its parent."""
+
+
+def _run_study(folder: Path, *options: str) -> dict[str, Any]:
+    """Seconds, peak memory [bytes] and output of one run of the study in a new process."""
+    command = [sys.executable, "-m", "specufex_dask", "run", str(STUDY), *options]
+    command += ["--store", str(folder / "study.zarr"), "--report", str(folder / "report.html")]
+    done = subprocess.run([sys.executable, "-c", _MEASURE, *command], capture_output=True, text=True, check=True)
+    measured: dict[str, Any] = json.loads(done.stdout)
+    assert measured["code"] == 0, measured["output"]
+    assert (folder / "report.html").stat().st_size > 100_000
+    return measured
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("data_dir")
+def test_runs_from_miniseed_to_report(tmp_path_factory: pytest.TempPathFactory, figures: Figures) -> None:
+    """The first run compiles and is not counted."""
+    _run_study(tmp_path_factory.mktemp("compile"))
+    for what, seconds, options in (
+        ("1,460 records of one station", 25.0, ()),
+        ("11,680 records of eight stations", 90.0, ("--set", "waveforms.station_id=all")),
+    ):
+        measured = _run_study(tmp_path_factory.mktemp("run"), *options)
+        stages = ", ".join(" ".join(found) for found in re.findall(r"^(\w+) .*\[([\d.]+) s\]$", measured["output"], re.M))
+        figures.add(
+            f"run, {what}: miniSEED to report", measured["seconds"], "{:.1f} s", at_most=seconds, detail=f" ({stages})"
+        )
+        figures.add(f"run, {what}: peak memory", measured["peak"] / 2**30, "{:.2f} GiB", at_most=1.5)
+    assert not figures.missed

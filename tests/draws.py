@@ -1,0 +1,125 @@
+"""Seeded data for the tests: records drawn from the models themselves, and stages made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+import specufex_dask as sx
+from specufex_dask.recipe import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+CHUNK = 8
+
+
+@dataclass(frozen=True)
+class States:
+    """Counts (record, pattern, time) of hidden `states` (record, time), drawn with `emission` (state, pattern)."""
+
+    counts: Array
+    states: Array
+    emission: Array
+
+
+def states(
+    n_records: int, *, scale: float, seed: int, n_patterns: int = 12, n_states: int = 6, n_time: int = 60
+) -> States:
+    """Records of the HMM: a transition matrix of its own each, mostly staying where it is, and Poisson counts."""
+    rng = np.random.default_rng(seed)
+    emission = rng.gamma(0.5, 1.0, (n_states, n_patterns)) * scale
+    transition = 0.9 * np.eye(n_states) + 0.1 * rng.dirichlet(np.full(n_states, 0.3), (n_records, n_states))
+    steps = transition.cumsum(axis=2)
+    path = np.empty((n_records, n_time), int)
+    path[:, 0] = rng.integers(n_states, size=n_records)
+    for t in range(1, n_time):
+        reached = steps[np.arange(n_records), path[:, t - 1]] < rng.random((n_records, 1))
+        path[:, t] = np.minimum(reached.sum(axis=1), n_states - 1)
+    return States(rng.poisson(emission[path]).swapaxes(1, 2).astype(float), path, emission)
+
+
+def unit_gain_nmf(n_patterns: int) -> xr.Dataset:
+    """An NMF model whose gain is 1: four bins, each pattern a quarter in each of them."""
+    quarters = np.ones((4, n_patterns)), np.full((4, n_patterns), 4.0)
+    ones = np.ones(n_patterns)
+    return sx.nmf_model(
+        dictionary_shape=quarters[0], dictionary_rate=quarters[1], weight_shape=ones, weight_rate=ones,
+        frequency=np.arange(4.0),
+    )  # fmt: skip
+
+
+def identities(n_records: int, stations: Sequence[str] = ("XX.AAA..HHZ",)) -> dict[str, tuple[str, Array]]:
+    """The coordinates of records: event-major, one record an event and station, a minute apart."""
+    event, station = np.divmod(np.arange(n_records), len(stations))
+    return {
+        "event_id": ("record", np.array([f"event{i:05d}" for i in event], dtype=object)),
+        "station_id": ("record", np.array(stations, dtype=object)[station]),
+        "start_time": ("record", np.datetime64("2020-01-01", "ns") + event * np.timedelta64(60, "s")),
+    }
+
+
+def activations(counts: Array, nmf: xr.Dataset, *, quality: Array | None = None) -> xr.Dataset:
+    """The stage ``activations`` of given counts (record, pattern, time), computed with `nmf` as far as anyone knows."""
+    from specufex_dask.recipe import identity
+
+    n_records, _, n_time = counts.shape
+    dataset = xr.Dataset(
+        {
+            "activation": (("record", "pattern", "time"), counts),
+            "quality": ("record", np.zeros(n_records, "int8") if quality is None else quality),
+        },
+        coords=identities(n_records) | {"time": np.arange(float(n_time))},
+        attrs={"nmf": identity(nmf)},
+    )
+    return stamp(dataset, "activations", {}, counts=str(hash(counts.tobytes())))
+
+
+def waveforms(samples: Array, *, rate: float = 100.0, chunk: int = CHUNK, quality: Array | None = None) -> xr.Dataset:
+    """The stage ``waveforms`` of given samples (record, sample), lazy."""
+    dataset = xr.Dataset(
+        {
+            "waveform": (("record", "sample"), samples),
+            "quality": ("record", np.zeros(len(samples), "int8") if quality is None else quality),
+        },
+        coords=identities(len(samples)),
+        attrs={"sampling_rate": rate},
+    )
+    return stamp(
+        dataset.chunk(record=chunk), "waveforms", {"sampling_rate": rate}, samples=samples.tobytes().hex()[:64]
+    )
+
+
+def levels(n_records: int, *, n_frequencies: int = 12, n_time: int = 20, n_families: int = 3, seed: int = 0) -> Array:
+    """Spectrogram values (record, frequency, time) of a few families, each a band that moves its own way."""
+    rng = np.random.default_rng(seed)
+    family = np.arange(n_records) % n_families
+    centre = (family[:, None] + 0.5) / n_families * n_frequencies + np.linspace(0, 2, n_time)
+    distance = np.arange(n_frequencies)[None, :, None] - centre[:, None, :]
+    fading = np.exp(-np.arange(n_time) / (4 + 4 * family[:, None]))[:, None, :]
+    return np.exp(-((distance / 1.5) ** 2)) * fading * 20 + rng.gamma(0.5, 1.0, (n_records, n_frequencies, n_time))
+
+
+def spectrograms(n_records: int = 40, *, chunk: int | None = CHUNK, seed: int = 0, **sizes: int) -> xr.Dataset:
+    """The stage ``spectrograms`` of `levels`, lazy in chunks of `chunk` records."""
+    values = levels(n_records, seed=seed, **sizes).astype("float32")
+    dataset = sx.spectrogram_dataset(
+        values, frequency=np.arange(float(values.shape[1])), time=np.arange(float(values.shape[2]))
+    )
+    return dataset if chunk is None else dataset.chunk(record=chunk)
+
+
+def with_quality(dataset: xr.Dataset, unusable: Sequence[int], *, variable: str, flag: int = 3) -> xr.Dataset:
+    """`dataset` with some records flagged and NaN in `variable`."""
+    quality = dataset["quality"].values.copy()
+    quality[list(unusable)] = flag
+    values = dataset[variable].values.copy()
+    values[list(unusable)] = np.nan
+    changed = dataset.assign({"quality": ("record", quality), variable: (dataset[variable].dims, values)})
+    kept = changed.assign_attrs({name: value for name, value in dataset.attrs.items()})
+    return kept.chunk({"record": CHUNK})
