@@ -99,17 +99,17 @@ class MemoryArchive:
     def __dask_tokenize__(self) -> str:
         return self.identity
 
-    def sources(self, event_id: str, station_id: str, times_ns: Iterable[int]) -> tuple[str, ...]:  # noqa: ARG002
+    def sources(self, event_id: str, station_id: str, times_ns: Iterable[int]) -> tuple[str, ...]:  # noqa: ARG002 - the parameters are those of PathTemplate
         """One source for all: the Stream."""
         return ("",)
 
     def read(
         self,
-        source: str,  # noqa: ARG002
+        source: str,  # noqa: ARG002 - the parameters are those of PathTemplate
         wanted: Collection[str],
         *,
-        span_ns: tuple[int, int] | None,  # noqa: ARG002
-        header_only: bool = False,  # noqa: ARG002
+        span_ns: tuple[int, int] | None,  # noqa: ARG002 - the parameters are those of PathTemplate
+        header_only: bool = False,  # noqa: ARG002 - the parameters are those of PathTemplate
     ) -> Contents:
         """The segments of the channels `wanted`."""
         return Contents({name: self.segments[name] for name in wanted if name in self.segments})
@@ -138,7 +138,7 @@ def open_archive(archive: object) -> Archive:
     return opened
 
 
-def _from_stream(stream: Any) -> MemoryArchive:  # noqa: ANN401
+def _from_stream(stream: Any) -> MemoryArchive:  # noqa: ANN401 - ObsPy has no types
     segments: dict[str, list[Segment]] = {}
     with quiet_obspy():
         for trace in stream:

@@ -95,14 +95,14 @@ def _unpacked(
     return unpacked
 
 
-def _pack(*blocks: np.ndarray[Any, Any], function: Callable[..., Results], **constants: object) -> Any:  # noqa: ANN401
+def _pack(*blocks: np.ndarray[Any, Any], function: Callable[..., Results], **constants: object) -> Any:  # noqa: ANN401 - an object array of dicts
     packed = np.empty(1, dtype=object)
     with one_blas_thread():
         packed[0] = function(*blocks, **constants)
     return packed
 
 
-def _unpack(packed: Any, variable: str) -> Any:  # noqa: ANN401
+def _unpack(packed: Any, variable: str) -> Any:  # noqa: ANN401 - an object array of dicts
     return packed[0][variable]
 
 

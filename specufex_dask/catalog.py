@@ -25,7 +25,7 @@ _PLACE = ("latitude", "longitude")
 
 
 def read_catalog(
-    source: str | os.PathLike[str] | Any,  # noqa: ANN401
+    source: str | os.PathLike[str] | Any,  # noqa: ANN401 - ObsPy has no types
     *,
     columns: Mapping[str, str | None] | None = None,
 ) -> xr.Dataset:
@@ -92,7 +92,7 @@ def read_catalog(
 
 
 def read_stations(
-    source: str | os.PathLike[str] | Any,  # noqa: ANN401
+    source: str | os.PathLike[str] | Any,  # noqa: ANN401 - ObsPy has no types
     *,
     columns: Mapping[str, str | None] | None = None,
 ) -> xr.Dataset:
@@ -147,7 +147,7 @@ def read_stations(
 
 
 def read_picks(
-    source: str | os.PathLike[str] | Any,  # noqa: ANN401
+    source: str | os.PathLike[str] | Any,  # noqa: ANN401 - ObsPy has no types
     *,
     columns: Mapping[str, str | None] | None = None,
 ) -> xr.Dataset:
@@ -231,7 +231,7 @@ def _csv(source: object, known: tuple[str, ...], columns: Mapping[str, str | Non
     return None
 
 
-def _loaded(source: Any, reader: str) -> tuple[Any, ...]:  # noqa: ANN401
+def _loaded(source: Any, reader: str) -> tuple[Any, ...]:  # noqa: ANN401 - ObsPy has no types
     """An ObsPy object as it is, or the one that a file holds with the file's path."""
     if not isinstance(source, (str, os.PathLike)):
         return (source,)

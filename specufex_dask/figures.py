@@ -217,7 +217,7 @@ def plain_log(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def note(ax: Axes, x: float, y: float, text: str, **settings: Any) -> None:  # noqa: ANN401
+def note(ax: Axes, x: float, y: float, text: str, **settings: Any) -> None:  # noqa: ANN401 - passed on to matplotlib
     """Write `text`, taken literally, at a place in fractions of `ax`."""
     style: dict[str, Any] = {"transform": ax.transAxes, "fontsize": TEXT, "color": INK, "parse_math": False}
     ax.text(x, y, text, **(style | settings))
@@ -236,7 +236,7 @@ def colour_bar(ax: Axes, drawn: ScalarMappable, text: str, *, gap: float = 0.08,
         spine.set_linewidth(0.4)
 
 
-def image(ax: Axes, values: Array, x: Array, y: Array, **settings: Any) -> AxesImage:  # noqa: ANN401
+def image(ax: Axes, values: Array, x: Array, y: Array, **settings: Any) -> AxesImage:  # noqa: ANN401 - passed on to matplotlib
     """Draw `values` (y, x) at the evenly spaced centres `x` and `y`, the first row at the bottom."""
     style = {"origin": "lower", "aspect": "auto", "interpolation": "nearest", "cmap": MAP}
     return ax.imshow(values, extent=(*edges(x), *edges(y)), **(style | settings))

@@ -57,7 +57,7 @@ class Plane:
         centre = float(np.median(first.project(latitude, longitude)[0]))
         middle = cls(first.latitude, (centre + 180) % 360 - 180, "km")
         span = max(np.ptp(np.percentile(values, [1, 99])) for values in middle.project(latitude, longitude))
-        unit = "m" if span < 2 else "km" if span < 1000 else "degrees"  # noqa: PLR2004
+        unit = "m" if span < 2 else "km" if span < 1000 else "degrees"  # noqa: PLR2004 - kilometres, as the docstring says
         return cls(middle.latitude, middle.longitude, unit)
 
     @property

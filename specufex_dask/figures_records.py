@@ -139,7 +139,7 @@ def _draw_waveform(ax: Axes, record: Typical, scales: Scales) -> None:
     ax.set_ylim(-1.1, 1.1)
     ax.set_yticks([-1, 0, 1])
     ax.set_xlim(scales.span(record.waveform.size))
-    height = f"{largest:,.0f}" if largest >= 100 else f"{largest:.3g}"  # noqa: PLR2004
+    height = f"{largest:,.0f}" if largest >= 100 else f"{largest:.3g}"  # noqa: PLR2004 - three digits either way
     note(ax, 0.98, 0.0, f"largest {height} {scales.units}", ha="right", va="bottom", fontsize=TEXT - 2)
 
 

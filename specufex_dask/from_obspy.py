@@ -31,7 +31,7 @@ def event_name(resource_id: str) -> str:
     return resource_id.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
 
 
-def catalog_from_obspy(catalog: Any, source: str = "the ObsPy Catalog") -> xr.Dataset:  # noqa: ANN401
+def catalog_from_obspy(catalog: Any, source: str = "the ObsPy Catalog") -> xr.Dataset:  # noqa: ANN401 - ObsPy has no types
     """Stage ``catalog``: the preferred origin and magnitude of each event, or else its first."""
     _check_kind(catalog, hasattr(catalog, "events"), "catalog", "an ObsPy Catalog")
     names = [event_name(str(event.resource_id)) for event in catalog]
@@ -54,7 +54,7 @@ def catalog_from_obspy(catalog: Any, source: str = "the ObsPy Catalog") -> xr.Da
     return catalog_table(columns, source)
 
 
-def stations_from_obspy(inventory: Any, source: str = "the ObsPy Inventory") -> xr.Dataset:  # noqa: ANN401
+def stations_from_obspy(inventory: Any, source: str = "the ObsPy Inventory") -> xr.Dataset:  # noqa: ANN401 - ObsPy has no types
     """Stage ``stations``: every channel once; of several epochs, where the last one was."""
     _check_kind(inventory, hasattr(inventory, "networks"), "stations", "an ObsPy Inventory")
     channels = {
@@ -78,7 +78,7 @@ def stations_from_obspy(inventory: Any, source: str = "the ObsPy Inventory") -> 
     return stations_table(columns, source)
 
 
-def picks_from_obspy(catalog: Any, source: str = "the ObsPy Catalog") -> xr.Dataset:  # noqa: ANN401
+def picks_from_obspy(catalog: Any, source: str = "the ObsPy Catalog") -> xr.Dataset:  # noqa: ANN401 - ObsPy has no types
     """Stage ``picks``: every pick; phase and weight from the arrival of the preferred origin that uses it."""
     _check_kind(catalog, hasattr(catalog, "events"), "picks", "an ObsPy Catalog")
     rows = []
@@ -101,23 +101,23 @@ def picks_from_obspy(catalog: Any, source: str = "the ObsPy Catalog") -> xr.Data
     return picks_table(columns, source)
 
 
-def _check_kind(given: object, fits: bool, name: str, expected: str) -> None:  # noqa: FBT001
+def _check_kind(given: object, fits: bool, name: str, expected: str) -> None:  # noqa: FBT001 - one condition, as in an assertion
     if not fits:
         msg = f"got {name} of type {type(given).__name__}, expected {expected}, or a path: pass one of these."
         raise TypeError(msg)
 
 
-def _preferred(event: Any, kind: str) -> Any:  # noqa: ANN401
+def _preferred(event: Any, kind: str) -> Any:  # noqa: ANN401 - ObsPy has no types
     found = getattr(event, f"preferred_{kind}")()
     every = getattr(event, f"{kind}s")
     return found or (every[0] if every else None)
 
 
-def _placed(origin: Any) -> bool:  # noqa: ANN401
+def _placed(origin: Any) -> bool:  # noqa: ANN401 - ObsPy has no types
     return origin is not None and None not in (origin.time, origin.latitude, origin.longitude)
 
 
-def _channel(waveform_id: Any) -> str:  # noqa: ANN401
+def _channel(waveform_id: Any) -> str:  # noqa: ANN401 - ObsPy has no types
     codes = [getattr(waveform_id, f"{part}_code", None) for part in ("network", "station", "location", "channel")]
     return ".".join(code or "" for code in codes)
 

@@ -89,7 +89,7 @@ class GammaPoissonHMM:
         uniform = np.full((self.n_states, self.n_states), 1 / self.n_states)
         return Posterior(shape, rate, uniform[0], uniform)
 
-    def local_step(self, records: Array, params: Posterior, temperature: float) -> svi.Statistics:  # noqa: ARG002
+    def local_step(self, records: Array, params: Posterior, temperature: float) -> svi.Statistics:  # noqa: ARG002 - the HMM is not annealed
         """Sums over `records` (record, pattern, time) of the expected counts, and their number."""
         log_emission = digamma(params.shape) - np.log(params.rate)
         with one_blas_thread():
@@ -259,7 +259,7 @@ def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule
 
         return svi.Schedule(joined, lambda _: 1.0, lambda step: 250 / (1 + 5 * (joined(step) - 1)), max_steps or 75_000)
     return svi.growing(
-        first=1, hold=3000, double_every=10, last=batch_size, offset=20, annealed=False,
+        first=1, hold=3000, double_every=10, last=batch_size, offset=20,
         max_steps=max_steps or 3110, settled=3050,
     )  # fmt: skip
 

@@ -152,7 +152,7 @@ def fit_nmf(
     batch_size
         Largest number of records in a minibatch.
     max_steps
-        Largest number of global steps: 2,300 for ``schedule="growing"``, 100,000 for ``"published"``.
+        Largest number of global steps: 2,950 for ``schedule="growing"``, 100,000 for ``"published"``.
     tol
         Stop when the best held-out score of the last five looks is not higher by this share of it,
         and return the parameters of the best look; None takes all steps and returns the last
@@ -161,7 +161,7 @@ def fit_nmf(
         ``"memoised"`` adds passes over all sampled records at step size 1 while they raise the
         held-out score; None adds none.
     schedule
-        ``"growing"`` begins with four records a step, which prunes, and lets them grow to
+        ``"growing"`` begins with two records a step, which prunes, and lets them grow to
         `batch_size`; ``"published"`` is the schedule of the 2022 study (one record a step).
     held_out
         Share of the events, chosen by a hash of event_id, that is never fitted but scored.
@@ -239,6 +239,6 @@ def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule
             max_steps or 100_000,
         )
     return svi.growing(
-        first=min(4, batch_size), hold=2000, double_every=150, last=batch_size, offset=250, annealed=True,
-        max_steps=max_steps or 2300, settled=0,
+        first=min(2, batch_size), hold=2500, double_every=150, last=batch_size, offset=250,
+        max_steps=max_steps or 2950, settled=0,
     )  # fmt: skip

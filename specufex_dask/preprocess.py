@@ -109,7 +109,7 @@ def make_preprocess(given: Preprocess | Mapping[str, Any] | None, sampling_rate:
 
 
 def _check_band(bandpass: tuple[float, float], sampling_rate: float) -> None:
-    low, high = bandpass if len(bandpass) == 2 else (0.0, 0.0)  # noqa: PLR2004
+    low, high = bandpass if len(bandpass) == 2 else (0.0, 0.0)  # noqa: PLR2004 - two corners
     if not 0 < low < high < sampling_rate / 2:
         msg = (
             f"got bandpass={bandpass!r}, expected two frequencies with 0 < low < high < {sampling_rate / 2:g} Hz "

@@ -65,10 +65,10 @@ class _Finished(Callback):
     """
 
     def __init__(self, tasks: Mapping[Any, float], advance: Advance) -> None:
-        super().__init__(posttask=self._posttask)  # type: ignore[no-untyped-call]
+        super().__init__(posttask=self._posttask)  # type: ignore[no-untyped-call]  # dask has no types here
         self._tasks, self._advance = tasks, advance
 
-    def _posttask(self, key: Hashable, *_: Any) -> None:  # noqa: ANN401
+    def _posttask(self, key: Hashable, *_: Any) -> None:  # noqa: ANN401 - whatever dask passes
         if key in self._tasks:
             self._advance(self._tasks[key])
 

@@ -83,7 +83,7 @@ def quiet_obspy() -> Iterator[list[str]]:
             texts.extend(str(entry.message) for entry in caught)
 
 
-def load_obspy() -> Any:  # noqa: ANN401
+def load_obspy() -> Any:  # noqa: ANN401 - a module without types
     """The module ObsPy; importing it warns too."""
     with quiet_obspy():
         import obspy
@@ -230,7 +230,7 @@ def _overlaps(headers: list[Any], name: str, options: dict[str, Any]) -> bool:
     )
 
 
-def segment(trace: Any, *, header_only: bool = False) -> Segment:  # noqa: ANN401
+def segment(trace: Any, *, header_only: bool = False) -> Segment:  # noqa: ANN401 - ObsPy has no types
     """The Segment of an ObsPy Trace."""
     stats = trace.stats
     samples = np.empty(0) if header_only else np.asarray(trace.data)

@@ -41,7 +41,7 @@ def recipe(stage: str, parameters: Mapping[str, object], **inputs: xr.Dataset | 
 
 
 def identity(dataset: xr.Dataset) -> str:
-    """The recipe of `dataset` and the records, events or stations that it holds, as one hash.
+    """The recipe of `dataset`, its sizes and the records, events or stations that it holds, as one hash.
 
     A selection or another order of the same data is another identity. A Dataset without a
     recipe (made by hand) is identified by its content.
@@ -49,7 +49,8 @@ def identity(dataset: xr.Dataset) -> str:
     if "recipe_id" not in dataset.attrs:
         return digest(tokenize(dataset))
     ids = [dataset[name].values for name in ("event_id", "station_id") if name in dataset.coords]
-    return digest(dataset.attrs["recipe_id"], *("\n".join(map(str, values.ravel())) for values in ids))
+    sizes = ",".join(f"{name}={size}" for name, size in sorted(dataset.sizes.items()))
+    return digest(dataset.attrs["recipe_id"], sizes, *("\n".join(map(str, values.ravel())) for values in ids))
 
 
 def difference(ours: str, theirs: str) -> list[str]:
@@ -71,7 +72,7 @@ def digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:32]
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401
+def _plain(value: object) -> Any:  # noqa: ANN401 - JSON takes values of many types
     """`value` as JSON knows it; arrays by their content."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value

@@ -32,7 +32,7 @@ _ANYTHING = {"Any", "object"}  # beside other types: what only a program can pas
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, which YAML forbids and PyYAML lets pass."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the signature is PyYAML's
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
-def load_yaml(text: str, name: str) -> Any:  # noqa: ANN401
+def load_yaml(text: str, name: str) -> Any:  # noqa: ANN401 - YAML holds anything
     """The content of a YAML `text`; ``ValueError`` with the line if it is none."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 a subclass of the safe loader
@@ -85,7 +85,7 @@ def allowed(parameter: inspect.Parameter, function: Callable[..., Any]) -> str:
 
 def convert(
     value: object, parameter: inspect.Parameter, function: Callable[..., Any], rules: Mapping[str, Rule]
-) -> Any:  # noqa: ANN401
+) -> Any:  # noqa: ANN401 - a value as YAML gives it, converted
     """Return `value` as the type that `parameter` of `function` declares.
 
     A list becomes a tuple where one is declared, and text such as ``1e-3``, which YAML 1.1 does not
@@ -127,7 +127,7 @@ def _resolve(node: ast.expr, names: Mapping[str, object]) -> ast.expr:
     return resolved
 
 
-def _convert(value: object, node: ast.expr) -> Any:  # noqa: ANN401
+def _convert(value: object, node: ast.expr) -> Any:  # noqa: ANN401 - a value as YAML gives it, converted
     """`value` as the annotation `node` has it, or `_NO`."""
     if isinstance(node, ast.BinOp):
         exact = [_convert(value, side) for side in _sides(node) if _name(side) not in _ANYTHING]
@@ -137,7 +137,7 @@ def _convert(value: object, node: ast.expr) -> Any:  # noqa: ANN401
     return _convert_plain(value, _name(node))
 
 
-def _convert_plain(value: object, name: str) -> Any:  # noqa: ANN401
+def _convert_plain(value: object, name: str) -> Any:  # noqa: ANN401 - a value as YAML gives it, converted
     if name in _ANYTHING:
         return value
     if name == "float":
@@ -150,7 +150,7 @@ def _convert_plain(value: object, name: str) -> Any:  # noqa: ANN401
     return value if fits else _NO
 
 
-def _number(value: object) -> Any:  # noqa: ANN401
+def _number(value: object) -> Any:  # noqa: ANN401 - a value as YAML gives it, converted
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return _NO
     try:
@@ -160,7 +160,7 @@ def _number(value: object) -> Any:  # noqa: ANN401
     return number if math.isfinite(number) else _NO
 
 
-def _convert_items(value: object, node: ast.Subscript) -> Any:  # noqa: ANN401
+def _convert_items(value: object, node: ast.Subscript) -> Any:  # noqa: ANN401 - a value as YAML gives it, converted
     name, items = _name(node.value), _items(node)
     if name == "Literal":
         return value if any(value == ast.literal_eval(item) for item in items) else _NO

@@ -18,7 +18,8 @@ from dask.base import compute
 from specufex_dask import schema
 from specufex_dask.blocks import record_chunked
 from specufex_dask.progress import progress
-from specufex_dask.recipe import difference
+from specufex_dask.recipe import difference, identity
+from specufex_dask.zarr_keys import chunks_of, remove_partial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,13 +73,17 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
         raise ValueError(msg)
     path = _path(stage, group)
     written = _attributes(store, path)
-    if written is not None and written.get("recipe") != dataset.attrs["recipe"] and not overwrite:
+    same = written is not None and _is_of(written, dataset)
+    if written is not None and not same and not overwrite:
         raise ValueError(_mismatch(store, path, written, dataset))
-    lazy = {name: array for name, array in dataset.variables.items() if array.chunks and "record" in array.dims}
-    if written is None or written.get("recipe") != dataset.attrs["recipe"]:
-        _write_template(dataset, set(lazy), store, path)
-    if lazy:
-        _write_shards(dataset, sorted(lazy, key=lambda name: name == "quality"), store, path)
+    lazy = {name for name, array in dataset.variables.items() if array.chunks and "record" in array.dims}
+    if lazy and "quality" not in lazy:
+        # It says of each shard whether it is done, so it is written with it.
+        dataset = dataset.assign(quality=dataset["quality"].chunk(record=_records_per_task(dataset)))
+        lazy |= {"quality"}
+    if not same:
+        _write_template(dataset, lazy, store, path)
+    _write_shards(dataset, sorted(lazy, key=lambda name: name == "quality"), store, path)
     return load(store, stage, group=group)
 
 
@@ -133,6 +138,7 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
     opened = xr.open_zarr(str(store), group=path, consolidated=False, chunks=None, zarr_format=3)
     declared = [variable.name for variable in schema.SCHEMAS[stage].variables]
     ordered = opened[[name for name in declared if name in opened.data_vars]]
+    ordered.attrs.pop("identity", None)
     return _opened(ordered, ordered.attrs.pop("records_per_task", None))
 
 
@@ -174,8 +180,14 @@ def _attributes(store: str | Path, path: str) -> dict[str, Any] | None:
     return attributes if "recipe" in attributes else None
 
 
+def _is_of(written: Mapping[str, Any], dataset: xr.Dataset) -> bool:
+    """Whether a group with the attributes `written` holds `dataset`: the same recipe, and the same records in order."""
+    return written["recipe"] == dataset.attrs["recipe"] and written.get("identity") == identity(dataset)
+
+
 def _mismatch(store: str | Path, path: str, written: Mapping[str, Any], dataset: xr.Dataset) -> str:
-    differences = "; ".join(difference(dataset.attrs["recipe"], written["recipe"])) or "its stage is another"
+    differences = "; ".join(difference(dataset.attrs["recipe"], written["recipe"]))
+    differences = differences or "it is a selection or another order of the records"
     return (
         f"got a {path!r} of another recipe than the one that {store} holds: {differences}. "
         f"Expected the same: save to another store, or pass overwrite=True to replace it."
@@ -195,7 +207,7 @@ def _write_template(dataset: xr.Dataset, lazy: set[Any], store: str | Path, path
         str(store), group=path, mode="w", consolidated=False, zarr_format=3, compute=False, encoding=encoding,
         safe_chunks=False,
     )  # fmt: skip
-    zarr.open_group(str(store), path=path, mode="r+").attrs.update(held_back)
+    zarr.open_group(str(store), path=path, mode="r+").attrs.update(held_back | {"identity": identity(dataset)})
 
 
 def _encoding(array: xr.DataArray, records_per_task: int | None) -> dict[str, Any]:
@@ -227,10 +239,13 @@ def _records_per_task(dataset: xr.Dataset) -> int:
 
 def _write_shards(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str) -> None:
     """Compute and write the shards that are missing, each by one task."""
-    missing = _missing(store, path, _attributes(store, path) or {})
+    attributes = _attributes(store, path) or {}
+    missing = _missing(store, path, attributes)
     if not missing:
         return
-    arrays = [record_chunked(dataset[name].transpose("record", ...)) for name in names]
+    remove_partial(zarr.open_group(str(store), path=path, mode="r+"))
+    # In the chunks of the template: those of a run that goes on where another was killed may be others.
+    arrays = [record_chunked(dataset[name]).rechunk({0: attributes["records_per_task"]}) for name in names]
     first = da.from_array(np.arange(dataset.sizes["record"]), chunks=(arrays[0].chunks[0],))
     operands = [item for i, a in enumerate([first, *arrays]) for item in (a.blocks[missing], _axes(i, a.ndim))]
     written = da.blockwise(
@@ -262,19 +277,8 @@ def _missing(store: str | Path, path: str, attributes: Mapping[str, Any]) -> lis
     if "records_per_task" not in attributes:
         return []
     quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
-    present = set(_keys(quality))
+    present = chunks_of(quality)
     return [i for i in range(-(-quality.shape[0] // attributes["records_per_task"])) if f"c/{i}" not in present]
-
-
-def _keys(array: zarr.Array[Any]) -> list[str]:
-    """Names of the chunks of `array` that its store holds, by one listing."""
-    from zarr.core.sync import sync  # zarr's own event loop: a notebook runs one of its own already
-
-    async def listed() -> list[str]:
-        prefix = array.store_path.path + "/"
-        return [key.removeprefix(prefix) async for key in array.store_path.store.list_prefix(prefix)]
-
-    return sync(listed())
 
 
 def _opened(stage: xr.Dataset, records_per_task: int | None) -> xr.Dataset:

@@ -249,7 +249,7 @@ class _Reader:
         known = {name: value for name, value in given.items() if name in parameters}
         return self._converted(known, parameters, fields, prefix)
 
-    def _expanded(self, name: str, value: Any) -> Any:  # noqa: ANN401
+    def _expanded(self, name: str, value: Any) -> Any:  # noqa: ANN401 - a value as YAML gives it
         """Text with its environment variables, paths from the study's folder, ``all`` stations as no choice."""
         if (name, value) == ("station_id", "all"):
             return None

@@ -81,7 +81,7 @@ def _check_unique(values: Array, name: str, source: str) -> None:
 
 
 def _check_codes(values: Array, source: str) -> None:
-    if wrong := [value for value in values if value.count(".") != 3][:_N_SHOWN]:  # noqa: PLR2004
+    if wrong := [value for value in values if value.count(".") != 3][:_N_SHOWN]:  # noqa: PLR2004 - four codes
         msg = (
             f"got station_id {wrong} in {source}, expected NET.STA.LOC.CHA with three dots, such as '4D.G7J1..SHZ': "
             f"give network, station, location and channel, empty where there is none."

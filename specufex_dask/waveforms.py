@@ -29,10 +29,10 @@ _PROBED = 16
 
 
 def open_waveforms(
-    catalog: xr.Dataset | Any,  # noqa: ANN401
-    stations: xr.Dataset | Any,  # noqa: ANN401
+    catalog: xr.Dataset | Any,  # noqa: ANN401 - ObsPy has no types
+    stations: xr.Dataset | Any,  # noqa: ANN401 - ObsPy has no types
     *,
-    archive: str | Any,  # noqa: ANN401
+    archive: str | Any,  # noqa: ANN401 - ObsPy has no types
     sampling_rate: float,
     station_id: str | Sequence[str] | None = None,
     window: tuple[float, float] | None = None,
@@ -153,7 +153,7 @@ class _Rows:
     anchor_ns: Array
 
 
-def _inputs(catalog: Any, stations: Any, station_id: str | Sequence[str] | None) -> tuple[xr.Dataset, xr.Dataset]:  # noqa: ANN401
+def _inputs(catalog: Any, stations: Any, station_id: str | Sequence[str] | None) -> tuple[xr.Dataset, xr.Dataset]:  # noqa: ANN401 - ObsPy has no types
     catalog = catalog if isinstance(catalog, xr.Dataset) else catalog_from_obspy(catalog)
     stations = stations if isinstance(stations, xr.Dataset) else stations_from_obspy(stations)
     schema.require(catalog, "catalog")
@@ -203,7 +203,7 @@ def _check_choices(given: Mapping[str, Any]) -> None:
     window, n_samples, rate = given["window"], given["n_samples"], given["sampling_rate"]
     expectations = {
         "sampling_rate": (rate > 0, "a rate in Hz above 0"),
-        "window": (window is None or (len(window) == 2 and window[0] < window[1]), "(start, end) in s, start first"),  # noqa: PLR2004
+        "window": (window is None or (len(window) == 2 and window[0] < window[1]), "(start, end) in s, start first"),  # noqa: PLR2004 - two ends
         "n_samples": (n_samples is None or (window is None and n_samples > 1), "None with a window, else 2 or more"),
         "max_gap": (given["max_gap"] >= 0, "a length in s, 0 or more"),
         "max_flat": (0 < given["max_flat"] <= 1, "a share above 0, at most 1"),
@@ -214,7 +214,7 @@ def _check_choices(given: Mapping[str, Any]) -> None:
         if not holds:
             msg = f"got {name}={given[name]!r}, expected {expected}: correct it."
             raise ValueError(msg)
-    if window and round((window[1] - window[0]) * rate) < 2:  # noqa: PLR2004
+    if window and round((window[1] - window[0]) * rate) < 2:  # noqa: PLR2004 - one sample has no spacing
         msg = f"got window={window!r}, expected at least 2 samples at {rate:g} Hz: make it longer."
         raise ValueError(msg)
 

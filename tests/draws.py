@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 import specufex_dask as sx
-from specufex_dask.recipe import stamp
+from specufex_dask.recipe import digest, identity, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,19 @@ def states(
     return States(rng.poisson(emission[path]).swapaxes(1, 2).astype(float), path, emission)
 
 
+def mixtures(
+    n_records: int, *, seed: int, n_patterns: int = 12, n_frequencies: int = 100, n_time: int = 60, scale: float = 20
+) -> tuple[Array, Array]:
+    """Spectrograms (record, frequency, time) of the NMF and their dictionary (frequency, pattern), of its own priors.
+
+    W ~ Gamma(10/D), V ~ Gamma(1/K) times `scale`, X ~ Poisson(W V).
+    """
+    rng = np.random.default_rng(seed)
+    dictionary = rng.gamma(10 / n_frequencies, 1.0, (n_frequencies, n_patterns))
+    activation = rng.gamma(1 / n_patterns, 1.0, (n_records, n_patterns, n_time)) * scale
+    return rng.poisson(dictionary @ activation).astype("float32"), dictionary
+
+
 def unit_gain_nmf(n_patterns: int) -> xr.Dataset:
     """An NMF model whose gain is 1: four bins, each pattern a quarter in each of them."""
     quarters = np.ones((4, n_patterns)), np.full((4, n_patterns), 4.0)
@@ -66,8 +79,6 @@ def identities(n_records: int, stations: Sequence[str] = ("XX.AAA..HHZ",)) -> di
 
 def activations(counts: Array, nmf: xr.Dataset, *, quality: Array | None = None) -> xr.Dataset:
     """The stage ``activations`` of given counts (record, pattern, time), computed with `nmf` as far as anyone knows."""
-    from specufex_dask.recipe import identity
-
     n_records, _, n_time = counts.shape
     dataset = xr.Dataset(
         {
@@ -77,7 +88,7 @@ def activations(counts: Array, nmf: xr.Dataset, *, quality: Array | None = None)
         coords=identities(n_records) | {"time": np.arange(float(n_time))},
         attrs={"nmf": identity(nmf)},
     )
-    return stamp(dataset, "activations", {}, counts=str(hash(counts.tobytes())))
+    return stamp(dataset, "activations", {}, counts=digest(counts.tobytes().hex()))
 
 
 def waveforms(samples: Array, *, rate: float = 100.0, chunk: int = CHUNK, quality: Array | None = None) -> xr.Dataset:
@@ -91,7 +102,7 @@ def waveforms(samples: Array, *, rate: float = 100.0, chunk: int = CHUNK, qualit
         attrs={"sampling_rate": rate},
     )
     return stamp(
-        dataset.chunk(record=chunk), "waveforms", {"sampling_rate": rate}, samples=samples.tobytes().hex()[:64]
+        dataset.chunk(record=chunk), "waveforms", {"sampling_rate": rate}, samples=digest(samples.tobytes().hex())
     )
 
 

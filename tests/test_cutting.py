@@ -119,7 +119,7 @@ def test_a_window_may_hang_on_the_start_of_the_file() -> None:
 def test_the_filter_does_not_see_the_edges_of_the_window() -> None:
     """Filtered in a window equals the window of the whole filtered record."""
     steps = Preprocess(bandpass=(2.0, 20.0))
-    long = cut([_part(0, 5000)], 0, Cut(100.0, 5000, None, False, 0.0, 1 / 3, steps)).samples  # noqa: FBT003
+    long = cut([_part(0, 5000)], 0, Cut(100.0, 5000, None, False, 0.0, 1 / 3, steps)).samples  # noqa: FBT003 - the order of Cut
     short = cut([_part(0, 5000)], 20 * SECOND, replace(HOW, preprocess=steps)).samples
     assert long is not None
     assert short is not None

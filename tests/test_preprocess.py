@@ -25,7 +25,7 @@ def test_mean_and_line_are_taken_off_as_scipy_does() -> None:
 
 
 @pytest.mark.parametrize("zero_phase", [True, False])
-def test_the_filter_is_that_of_obspy_inside(zero_phase: bool) -> None:  # noqa: FBT001
+def test_the_filter_is_that_of_obspy_inside(zero_phase: bool) -> None:  # noqa: FBT001 - parametrised
     """ObsPy filters forwards and backwards without SciPy's padding, so the ends differ, the middle does not."""
     trace = load_obspy().Trace(X - X.mean(), {"sampling_rate": 100.0})
     trace.filter("bandpass", freqmin=2.0, freqmax=20.0, corners=4, zerophase=zero_phase)

@@ -19,7 +19,7 @@ FASTMATH = {"contract", "arcp", "nsz"}
 
 
 @numba.njit(inline="always")
-def constants(like: Array) -> Any:  # noqa: ANN401
+def constants(like: Array) -> Any:  # noqa: ANN401 - float32 or float64, as the caller
     """The numbers of `tail` in the precision of `like`: a Python number would make every operation float64."""
     kind = like.dtype.type
     return (
@@ -29,7 +29,7 @@ def constants(like: Array) -> Any:  # noqa: ANN401
 
 
 @numba.njit(inline="always")
-def tail(x: Any, numbers: Any) -> Any:  # noqa: ANN401
+def tail(x: Any, numbers: Any) -> Any:  # noqa: ANN401 - float32 or float64, as the caller
     """digamma(x) - ln(x + 8), for x > 0, to the last bits of the type of x."""
     (one, two, three, four, five, six, eight), (half, c2, c4, c6, c8, c10, c12) = numbers
     # Two quotients of three neighbours and one of two: three divisions instead of eight.

@@ -52,7 +52,7 @@ def weights(
     weight_shape: Array,
     weight_rate: Array,
     tau: float,
-    dtype: Any,  # noqa: ANN401
+    dtype: Any,  # noqa: ANN401 - a dtype in any of its spellings
 ) -> Weights:
     """Weights of a model: Gamma shapes and rates of W (frequency, pattern) and A (pattern,), in float64."""
     log_weight = digamma(dictionary_shape) - np.log(dictionary_rate) + digamma(weight_shape) - np.log(weight_rate)
@@ -63,7 +63,7 @@ def weights(
     return Weights(relative.astype(dtype), expected, tau)
 
 
-def _smallest(dtype: Any) -> float:  # noqa: ANN401
+def _smallest(dtype: Any) -> float:  # noqa: ANN401 - a dtype in any of its spellings
     """Square root of the smallest normal number: the product of two such is normal."""
     return 1.5 * float(np.sqrt(np.finfo(dtype).tiny))
 
@@ -147,7 +147,7 @@ def _iterate(columns: Array, model: Weights, rate: Array, prior: float, iteratio
     return shape, relative
 
 
-def _exp_digamma(shape: Array, relative: Array, scale: Any, root_rate: Array) -> None:  # noqa: ANN401
+def _exp_digamma(shape: Array, relative: Array, scale: Any, root_rate: Array) -> None:  # noqa: ANN401 - a scalar of the precision of the arrays
     """Write exp((digamma(V1) - ln V2) / tau) into `relative`, each column up to a factor that prevents underflow."""
     if scale == 1:
         _tails(shape, relative)
@@ -188,7 +188,7 @@ def _times_shifted(shape: Array, result: Array) -> None:
 
 
 @_jit
-def _flush(relative: Array, smallest: Any) -> None:  # noqa: ANN401
+def _flush(relative: Array, smallest: Any) -> None:  # noqa: ANN401 - a scalar of the precision of the arrays
     """Zero for what is too small to matter beside the largest of its column, and whose products would be denormal."""
     for k in range(relative.shape[0]):
         for c in range(relative.shape[1]):
@@ -196,7 +196,7 @@ def _flush(relative: Array, smallest: Any) -> None:  # noqa: ANN401
 
 
 @_jit
-def _next_shape(shape: Array, relative: Array, base: Any, scale: Any) -> None:  # noqa: ANN401
+def _next_shape(shape: Array, relative: Array, base: Any, scale: Any) -> None:  # noqa: ANN401 - a scalar of the precision of the arrays
     for k in range(shape.shape[0]):
         for c in range(shape.shape[1]):
             shape[k, c] = base + scale * (relative[k, c] * shape[k, c])

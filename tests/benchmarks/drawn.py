@@ -64,7 +64,8 @@ def waveforms(setting: Setting, n_records: int, rng: np.random.Generator) -> Arr
     """Waveforms (record, sample): noise that moves between states, each with a spectrum and loudness of its own."""
     n = setting.samples
     frequency = np.fft.rfftfreq(n, 1 / setting.sampling_rate)[1:]
-    peaks = rng.uniform(*np.log(setting.band), (_STATES, 3, 1))
+    low, high = np.log(setting.band).tolist()
+    peaks = rng.uniform(low, high, (_STATES, 3, 1))
     widths = rng.uniform(0.05, 0.4, (_STATES, 3, 1))
     spectra = 0.02 + np.exp(-0.5 * ((np.log(frequency) - peaks) / widths) ** 2).sum(axis=1)
     spectra *= 10 ** rng.uniform(-1, 0.5, (_STATES, 1))
