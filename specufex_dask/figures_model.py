@@ -57,7 +57,7 @@ def convergence(model: xr.Dataset, stage: str) -> Panel | None:
 
 
 _ENDINGS = {
-    "converged": " The fit stopped when the score had settled.",
+    "converged": " The fit stopped when the score no longer rose; the model is that of the best score.",
     "max_steps": " The fit stopped at the largest number of steps allowed.",
 }
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 VERSION = 1
-"""Version of the stored layout; a store of another version is refused, never guessed at."""
+"""Version of the stored layout and of the numbers in it, raised when either changes; another one is refused."""
 
 QUALITY = (
     "usable",

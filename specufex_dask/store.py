@@ -76,6 +76,8 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
     same = written is not None and _is_of(written, dataset)
     if written is not None and not same and not overwrite:
         raise ValueError(_mismatch(store, path, written, dataset))
+    texts = {name: dataset[name].compute() for name, array in dataset.variables.items() if array.dtype.kind in "OT"}
+    dataset = dataset.assign(texts)
     lazy = {name for name, array in dataset.variables.items() if array.chunks and "record" in array.dims}
     if lazy and "quality" not in lazy:
         # It says of each shard whether it is done, so it is written with it.
@@ -283,12 +285,11 @@ def _missing(store: str | Path, path: str, attributes: Mapping[str, Any]) -> lis
 
 def _opened(stage: xr.Dataset, records_per_task: int | None) -> xr.Dataset:
     """`stage` with its shards as chunks; ids and axes in memory, for they say which records these are."""
-    if "record" not in stage.dims:
-        return stage.load()
     small = {}
     for name, array in stage.variables.items():
         if array.dtype.kind in "OT":
             small[name] = stage[name].astype(object)
         elif "record" not in array.dims:
             small[name] = stage[name].load()
-    return stage.chunk({"record": records_per_task or -1}).assign(small)
+    chunked = stage.chunk({"record": records_per_task or -1}) if "record" in stage.dims else stage
+    return chunked.assign(small)

@@ -122,7 +122,7 @@ class History:
 
     def is_best(self, first: int) -> bool:
         """Whether the last score is the best one from step `first` on (or the fit has not come so far)."""
-        return self.steps[-1].number < first or self.scores[-1] >= max(self._looks(first))
+        return self.steps[-1].number < first or self.scores[-1] >= max(self._looks(first), default=-math.inf)
 
     def settled(self, tol: float, window: int, first: int) -> bool:
         """Whether the last `window` scores after step `first` are no better by the share `tol` than those before."""
@@ -190,6 +190,10 @@ class Fit(Generic[Params]):
         The statistics of each part of the records are remembered and replaced when its turn
         comes (memoised inference, Hughes & Sudderth 2013), so every part moves the model.
         """
+        with one_blas_thread():
+            return self._finish(params, history, passes)
+
+    def _finish(self, params: Params, history: History, passes: int) -> Params:
         best = self.score(params)
         parts = np.array_split(np.arange(len(self.records)), max(1, len(self.records) // 512))
         memory = [self.statistics(part, params, 1.0) for part in parts]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
 import specufex_dask as sx
+from specufex_dask.blocks import Outputs, map_records
 from specufex_dask.recipe import digest, identity, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -132,5 +137,51 @@ def with_quality(dataset: xr.Dataset, unusable: Sequence[int], *, variable: str,
     values = dataset[variable].values.copy()
     values[list(unusable)] = np.nan
     changed = dataset.assign({"quality": ("record", quality), variable: (dataset[variable].dims, values)})
-    kept = changed.assign_attrs({name: value for name, value in dataset.attrs.items()})
+    kept = changed.assign_attrs(dataset.attrs)
     return kept.chunk({"record": CHUNK})
+
+
+class Counted:
+    """A stage ``spectrograms`` whose function counts its calls, may take its time and may be made to fail."""
+
+    def __init__(
+        self,
+        n_records: int,
+        chunk: int,
+        *,
+        tail: tuple[int, int] = (4, 5),
+        lazy_quality: bool = True,
+        seconds: float = 0.0,
+    ) -> None:
+        self.blocks: list[int] = []
+        self.fail_after: int | None = None
+        self._lock, self._tail, self._seconds = threading.Lock(), tail, seconds
+        base = spectrograms(n_records, chunk=chunk, n_frequencies=tail[0], n_time=tail[1])
+        outputs: Outputs = {"spectrogram": (tail, "float32"), "quality": ((), "int8")}
+        lazy = map_records(self._block, [da.arange(n_records, chunks=chunk)], outputs)
+        quality = lazy["quality"] if lazy_quality else _every_fifth(np.arange(n_records))
+        values = {"spectrogram": (base["spectrogram"].dims, lazy["spectrogram"]), "quality": ("record", quality)}
+        self.dataset = stamp(base.assign(values), "spectrograms", {"band": [1, tail[0]]})
+
+    def __dask_tokenize__(self) -> object:
+        return "counted", id(self)
+
+    def _block(self, number: Array) -> dict[str, Array]:
+        with self._lock:
+            if self.fail_after is not None and len(self.blocks) >= self.fail_after:
+                msg = "the power went off"
+                raise RuntimeError(msg)
+            self.blocks.append(int(number[0]))
+        time.sleep(self._seconds)
+        levels = np.multiply.outer(number, np.ones(self._tail)).astype("float32")
+        return {"spectrogram": levels, "quality": _every_fifth(number)}
+
+
+def _every_fifth(number: Array) -> Array:
+    """Quality of the records `number`: 1 for every fifth."""
+    return (number % 5 == 0).astype("int8")
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    """The content of every file below `store`, by its path."""
+    return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}

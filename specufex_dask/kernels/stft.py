@@ -1,7 +1,7 @@
 """Band-limited spectrograms as matrix products.
 
 Only the bins of a band are wanted, so window, detrending, zero-padding, DFT and scaling are one
-real matrix, and the frames of all records go through it (`ALGORITHM` of the docs, section 1).
+real matrix, and the frames of all records go through it.
 """
 
 from __future__ import annotations
