@@ -120,6 +120,7 @@ def _in_memory(vectors: Array, tried: list[int], seed: int, n_init: int) -> _Par
     """k-means of `vectors` (record, entry) by scikit-learn, for each number of clusters."""
     from sklearn.cluster import KMeans
 
+    _require_different(vectors, max(tried))
     shown = vectors
     if len(vectors) > _SAMPLE_FOR_STARTS:
         # The best of many starts shows on a sample; all records are then gone through once.
@@ -135,6 +136,20 @@ def _in_memory(vectors: Array, tried: list[int], seed: int, n_init: int) -> _Par
 
     labels, centroids = zip(*run_tasks([(partition, k) for k in tried]), strict=True)
     return np.stack(labels), _silhouettes(vectors, np.stack(labels), seed), list(centroids)
+
+
+def _require_different(vectors: Array, n_clusters: int) -> None:
+    """Raise ``ValueError`` unless there are `n_clusters` different ones among `vectors` (record, entry)."""
+    # A few records show it, but where most are alike.
+    for shown in (vectors[:1000], vectors):
+        n_different = len(np.unique(shown, axis=0))
+        if n_different >= n_clusters:
+            return
+    msg = (
+        f"got {len(vectors)} usable fingerprints of which {n_different} differ, expected at least the {n_clusters} of "
+        f"n_clusters: try fewer clusters."
+    )
+    raise ValueError(msg)
 
 
 def _out_of_memory(lazy: da.Array, usable: Array, tried: list[int], seed: int, n_init: int) -> _Partitions:

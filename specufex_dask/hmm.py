@@ -247,7 +247,7 @@ def _best_start(model: GammaPoissonHMM, runs: svi.Fit[Posterior], n_init: int) -
             start = model.start(fit.records, [*fit.seed, 0])
             fits.append(fit.run(start, lambda _step, _size, score: advance(1, note=f"held-out score {score:.4f}")))
     shown = runs.records[:: max(1, len(runs.records) // _RECORDS_TO_COMPARE)]
-    scores = [np.divide(*model.score(shown, params)) for params, _ in fits]
+    scores = [model.score(shown, params)[0] for params, _ in fits]
     return fits[int(np.argmax(scores))]
 
 

@@ -102,8 +102,8 @@ class GammaPoisson:
         return Posterior(shape, rate, weight_shape, weight_rate)
 
     def prune(self, params: Posterior) -> Posterior:
-        """The patterns whose weight is at least 1e-3."""
-        alive = params.weight >= _PRUNED_BELOW
+        """The patterns whose weight is at least 1e-3, or the heaviest where there is none (silent records)."""
+        alive = params.weight >= min(_PRUNED_BELOW, params.weight.max())
         return params if alive.all() else params.select(np.flatnonzero(alive))
 
     def score(self, records: Array, params: Posterior) -> tuple[float, float]:

@@ -121,8 +121,8 @@ class History:
         return next((score for score in reversed(self.scores) if not math.isnan(score)), math.nan)
 
     def is_best(self, first: int) -> bool:
-        """Whether the last score is the best one from step `first` on (or the fit has not come so far)."""
-        return self.steps[-1].number < first or self.scores[-1] >= max(self._looks(first), default=-math.inf)
+        """Whether no score from step `first` on is better than the last one (or the fit has not come so far)."""
+        return self.steps[-1].number < first or not any(score > self.scores[-1] for score in self._looks(first))
 
     def settled(self, tol: float, window: int, first: int) -> bool:
         """Whether the last `window` scores after step `first` are no better by the share `tol` than those before."""
@@ -182,7 +182,7 @@ class Fit(Generic[Params]):
                 if history.settled(self.tol, self.window, self.schedule.settled):
                     history.stopped = "converged"
                     break
-        return (best if self.tol is not None and len(self.held_out) else params), history
+        return (params if self.tol is None else best), history
 
     def finish(self, params: Params, history: History, *, passes: int) -> Params:
         """Passes over all records at rho = 1, while they raise the held-out score; appended to `history`.
@@ -232,11 +232,11 @@ class Fit(Generic[Params]):
         return _tree_sum(run_tasks(calls))
 
     def score(self, params: Params) -> float:
-        """The held-out score; NaN without held-out records."""
+        """The held-out score; NaN without held-out records, or where they are silent."""
         if len(self.held_out) == 0:
             return math.nan
         numerator, denominator = self.model.score(self.held_out, params)
-        return numerator / denominator
+        return numerator / denominator if denominator > 0 else math.nan
 
 
 def _tree_sum(parts: list[Statistics]) -> Statistics:
