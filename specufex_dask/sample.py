@@ -6,12 +6,13 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
+import dask
 import numpy as np
 
 from specufex_dask.blocks import record_chunked
 
 if TYPE_CHECKING:
+    import dask.array as da
     import xarray as xr
     from numpy.typing import DTypeLike
 
@@ -19,6 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _LEAST_CHUNKS = 16
 _MOST_HELD_OUT = 128
+_CHUNKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,11 @@ def read(array: da.Array, chosen: Array, dtype: DTypeLike) -> Array:
     needed = np.unique(chunk)
     sources = [array.blocks[i][chosen[chunk == i] - edges[i]] for i in needed]
     bounds = np.searchsorted(chunk, [needed, needed + 1]).T
-    regions = [(slice(first, last),) for first, last in bounds]
-    if sources:
-        da.store(sources, [result] * len(sources), regions=regions, lock=False)
+    # Workers of a cluster cannot write into this array: the chunks travel, a few at a time.
+    for start in range(0, len(needed), _CHUNKS_AT_ONCE):
+        together = slice(start, start + _CHUNKS_AT_ONCE)
+        for (first, last), block in zip(bounds[together], dask.compute(*sources[together]), strict=True):
+            result[first:last] = block
     return result
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import dask
 import draws
@@ -91,9 +91,16 @@ with dask.config.set(scheduler="threads", num_workers=2):
 """
 
 
-def _killed(store: Path, *, when: Callable[[Path], bool], n_records: int, tail: tuple[int, int], seconds: float) -> int:
+class Size(NamedTuple):
+    """Records, and the frequencies and frames of each."""
+
+    n_records: int
+    tail: tuple[int, int]
+
+
+def _killed(store: Path, size: Size, *, when: Callable[[Path], bool], seconds: float) -> int:
     """Save in another process, kill it as soon as `when`, and return the number of shards that were done."""
-    program = PROGRAM.format(n_records=n_records, tail=tail, seconds=seconds)
+    program = PROGRAM.format(n_records=size.n_records, tail=size.tail, seconds=seconds)
     paths = [str(Path(sx.__file__).parent.parent), str(Path(draws.__file__).parent), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(store)], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -104,7 +111,8 @@ def _killed(store: Path, *, when: Callable[[Path], bool], n_records: int, tail: 
             time.sleep(0.0005)
     finally:
         process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
+        ended = process.wait(60)
+    assert ended == -signal.SIGKILL
     return len(_done(store))
 
 
@@ -120,22 +128,22 @@ def _half_written(store: Path) -> bool:
     return any(store.glob("spectrograms/spectrogram/c/*/*/*.partial"))
 
 
-def _assert_completed(store: Path, *, n_done: int, n_records: int, tail: tuple[int, int]) -> None:
-    again = Counted(n_records, 8, tail=tail)
+def _assert_completed(store: Path, size: Size, *, n_done: int) -> None:
+    again = Counted(size.n_records, 8, tail=size.tail)
     sx.save(again.dataset, store)
-    assert len(again.blocks) == n_records // 8 - n_done
+    assert len(again.blocks) == size.n_records // 8 - n_done
     unbroken = store.with_name("unbroken.zarr")
-    sx.save(Counted(n_records, 8, tail=tail).dataset, unbroken)
+    sx.save(Counted(size.n_records, 8, tail=size.tail).dataset, unbroken)
     assert draws.files_of(store) == draws.files_of(unbroken)
 
 
 def test_a_killed_save_goes_on(tmp_path: Path) -> None:
-    size = {"n_records": 96, "tail": (4, 5)}
-    n_done = _killed(tmp_path / "s.zarr", when=_n_done(3), seconds=0.1, **size)
+    size = Size(96, (4, 5))
+    n_done = _killed(tmp_path / "s.zarr", size, when=_n_done(3), seconds=0.1)
     assert 3 <= n_done < 12
     with pytest.raises(ValueError, match=f"with {12 - n_done} shards of 8 records not written yet"):
         sx.load(tmp_path / "s.zarr", "spectrograms")
-    _assert_completed(tmp_path / "s.zarr", n_done=n_done, **size)
+    _assert_completed(tmp_path / "s.zarr", size, n_done=n_done)
 
 
 @pytest.mark.slow
@@ -154,6 +162,6 @@ def test_a_killed_save_goes_on(tmp_path: Path) -> None:
     ids=["store", "group", "ids", "template", "first", "middle", "last", "half-written"],
 )
 def test_a_save_may_be_killed_at_any_moment(tmp_path: Path, when: Callable[[Path], bool]) -> None:
-    size = {"n_records": 96, "tail": (512, 512)}
-    n_done = _killed(tmp_path / "s.zarr", when=when, seconds=0.02, **size)
-    _assert_completed(tmp_path / "s.zarr", n_done=n_done, **size)
+    size = Size(96, (512, 256))
+    n_done = _killed(tmp_path / "s.zarr", size, when=when, seconds=0.02)
+    _assert_completed(tmp_path / "s.zarr", size, n_done=n_done)
