@@ -136,14 +136,23 @@ class _OneThread:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._controller = self._controller or ThreadpoolController()
-                self._limit = self._controller.limit(limits=1, user_api="blas")
+                self._controller = self._controller or ThreadpoolController().select(user_api="blas")
+                self._release()
+                self._limit = self._controller.limit(limits=1)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
+                self._release()
                 self._limit.restore_original_limits()
+                self._release()
+
+    def _release(self) -> None:
+        """Let the calling thread set the number: from threadpoolctl 3.8 on, all but the first to do so are ignored."""
+        for library in self._controller.lib_controllers if self._controller else ():
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread(force=True)
 
 
 _one_thread = _OneThread()

@@ -132,7 +132,7 @@ def fit_hmm(
     tol: float | None = 1e-5,
     finish: str | None = None,
     schedule: str = "growing",
-    n_init: int = 6,
+    n_init: int = 4,
     held_out: float = 0.1,
     memory_limit: float = 256e6,
     checkpoint: str | None = None,

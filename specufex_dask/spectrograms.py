@@ -180,6 +180,7 @@ def _spectrogram_block(
     # The first reason stands: what was wrong with the samples, then with what became of them.
     for reason, wrong in (
         ("not_finite", ~np.isfinite(waveforms).all(axis=1)),
+        ("constant", waveforms.max(axis=1) == waveforms.min(axis=1)),  # else its rounding noise would pass for sound
         ("zero_median", ~(median > 0)),
         ("too_quiet", ~(spectrograms.max(axis=(1, 2)) >= min_peak)),
     ):

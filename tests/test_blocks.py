@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle  # type: ignore[import-untyped]
 import dask
 import dask.array as da
 import draws
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import specufex_dask as sx
 from specufex_dask.blocks import RECORDS_PER_TASK, map_records, one_blas_thread, record_chunked, run_tasks
@@ -48,7 +51,7 @@ def test_the_function_runs_once_a_block_whatever_is_computed() -> None:
     assert lazy["pair"].shape == (10, 2)
     assert lazy["pair"].dtype == np.float32
     assert lazy["pair"].chunks == ((4, 4, 2), (2,))
-    total, pair = dask.compute(lazy["sum"], lazy["pair"])
+    total, pair = da.compute(lazy["sum"], lazy["pair"])
     assert sorted(calls) == [2, 4, 4]
     np.testing.assert_array_equal(total, np.arange(10) + np.arange(10) ** 2)
     np.testing.assert_array_equal(pair, np.stack([np.arange(10)] * 2, axis=1))
@@ -58,11 +61,11 @@ def test_a_constant_is_one_node_of_the_graph() -> None:
     def weighted(numbers: Array, large: Array) -> dict[str, Array]:
         return {"sum": numbers + large.sum()}
 
-    large = np.ones(1000)
+    large = np.ones(10_000)
     lazy = map_records(weighted, [da.arange(64, chunks=1)], {"sum": ((), float)}, large=large)
-    held = [value for value in dict(lazy["sum"].__dask_graph__()).values() if getattr(value, "value", None) is large]
-    assert len(held) <= 1
-    np.testing.assert_array_equal(lazy["sum"].compute(), np.arange(64) + 1000.0)
+    sent = sum(len(cloudpickle.dumps(task)) for task in dict(lazy["sum"].__dask_graph__()).values())
+    assert large.nbytes < sent < 3 * large.nbytes
+    np.testing.assert_array_equal(lazy["sum"].compute(), np.arange(64) + 10_000.0)
 
 
 def test_another_constant_is_another_array() -> None:
@@ -93,17 +96,34 @@ def test_results_of_tasks_keep_their_order() -> None:
         assert run_tasks([(pow, 3, 2)]) == [9]
 
 
-def test_blas_has_one_thread_inside_and_its_own_again_outside() -> None:
-    def threads() -> set[int]:
-        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+def _blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    before = threads()
-    with one_blas_thread():
-        assert threads() == {1}
+
+def test_blas_has_one_thread_inside_and_its_own_again_outside() -> None:
+    with threadpool_limits(limits=2, user_api="blas"):
         with one_blas_thread():
-            assert threads() == {1}
-        assert threads() == {1}
-    assert threads() == before
+            assert _blas_threads() == {1}
+            with one_blas_thread():
+                assert _blas_threads() == {1}
+            assert _blas_threads() == {1}
+        assert _blas_threads() == {2}
+
+
+def test_blas_has_one_thread_whoever_comes_first_and_leaves_last() -> None:
+    """threadpoolctl lets only the first thread set the number, and ignores the others without a word."""
+
+    def hold(seconds: float) -> set[int]:
+        with one_blas_thread():
+            time.sleep(seconds)
+            return _blas_threads()
+
+    with threadpool_limits(limits=2, user_api="blas"), ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            assert list(pool.map(hold, [0.001, 0.01, 0.004, 0.0, 0.006])) == [{1}] * 5
+            assert _blas_threads() == {2}
+            assert hold(0.0) == {1}
+        assert _blas_threads() == {2}
 
 
 @cache
@@ -123,7 +143,8 @@ def _models() -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
     rng = np.random.default_rng(1)
     n_frequencies = spectrograms.sizes["frequency"]
     nmf = sx.nmf_model(
-        dictionary_shape=rng.gamma(1.0, 50.0, (n_frequencies, 6)) + 0.1, dictionary_rate=np.full((n_frequencies, 6), 90.0),
+        dictionary_shape=rng.gamma(1.0, 50.0, (n_frequencies, 6)) + 0.1,
+        dictionary_rate=np.full((n_frequencies, 6), 90.0),
         weight_shape=rng.gamma(5.0, 5.0, 6), weight_rate=np.full(6, 20.0), frequency=spectrograms["frequency"],
     )  # fmt: skip
     hmm = sx.hmm_model(emission_shape=rng.gamma(0.5, 900.0, (5, 6)) + 0.1, emission_rate=np.full((5, 6), 30.0), nmf=nmf)

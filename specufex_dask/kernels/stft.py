@@ -43,10 +43,11 @@ def tukey(n: int, taper: float) -> Array:
 
 def magnitudes(waveforms: Array, matrix: Array, *, hop: int, frames: slice, pool: int) -> Array:
     """Magnitudes (record, bin, time) of `waveforms` (record, sample), mean-pooled by `pool` frames along time."""
-    centred = (waveforms - waveforms.mean(axis=1, keepdims=True, dtype=np.float64)).astype(matrix.dtype)
-    view = sliding_window_view(centred, matrix.shape[1], axis=1)[:, ::hop][:, frames]
-    n_time = view.shape[1] // pool
-    parts = np.matmul(matrix, np.ascontiguousarray(view[:, : n_time * pool]).swapaxes(1, 2))
+    with np.errstate(invalid="ignore"):  # a record that holds an infinity becomes NaN, and is flagged
+        centred = (waveforms - waveforms.mean(axis=1, keepdims=True, dtype=np.float64)).astype(matrix.dtype)
+        view = sliding_window_view(centred, matrix.shape[1], axis=1)[:, ::hop][:, frames]
+        n_time = view.shape[1] // pool
+        parts = np.matmul(matrix, np.ascontiguousarray(view[:, : n_time * pool]).swapaxes(1, 2))
     return _pooled_magnitude(parts, pool)
 
 

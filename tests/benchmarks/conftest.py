@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PACKAGES = ("numpy", "scipy", "numba", "dask", "xarray", "zarr", "scikit-learn", "obspy")
-_rows = pytest.StashKey[list[tuple[str, str, str]]]()
+_COLUMNS = ("what", "measured", "required", "in detail")
+_Row = tuple[str, str, str, str]
+_rows = pytest.StashKey[list[_Row]]()
 
 
 @dataclass
 class Figures:
     """The figures of one test: each line says what, what was measured and what is required."""
 
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
     def add(
@@ -37,11 +39,11 @@ class Figures:
         at_most: float | None = None,
         detail: str = "",
     ) -> None:
-        """Add a line; `shown` formats `measured` and its limit, `detail` follows what was measured."""
+        """Add a line; `shown` formats `measured` and its limit, `detail` ends the line."""
         sign, limit = ("≥", at_least) if at_least is not None else ("≤", at_most)
         required = "" if limit is None else f"{sign} {shown.format(limit)}"
         met = (at_least is None or measured >= at_least) and (at_most is None or measured <= at_most)
-        self.rows.append((what, shown.format(measured) + detail, required if met else f"{required}  MISSED"))
+        self.rows.append((what, shown.format(measured), required if met else f"{required} MISSED", detail))
         if not met:
             self.missed.append(f"{what}: {shown.format(measured)}, required {required}")
 
@@ -63,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash.get(_rows, [])
     if not rows:
         return
-    table = "\n".join([*_head(), "", *_lines([("what", "measured", "required"), *rows])])
+    table = "\n".join([*_head(), "", *_lines([_COLUMNS, *rows])])
     path = config.getoption("--figures", None) or config.rootpath / ".benchmarks" / "figures.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{table}\n", encoding="utf-8")
@@ -84,6 +86,6 @@ def _head() -> list[str]:
     ]
 
 
-def _lines(rows: list[tuple[str, str, str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return [f"{what:<{widths[0]}}  {measured:<{widths[1]}}  {required}".rstrip() for what, measured, required in rows]
+def _lines(rows: list[_Row]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    return ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

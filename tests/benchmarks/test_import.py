@@ -28,6 +28,6 @@ def test_import_time(figures: Figures) -> None:
     foundation, package = (min(times) for times in zip(*pairs, strict=True))
     figures.add(
         f"import specufex_dask, times importing {FOUNDATION}", package / foundation, at_most=1.2,
-        detail=f" ({package:.2f} s / {foundation:.2f} s)",
+        detail=f"{package:.2f} s / {foundation:.2f} s",
     )  # fmt: skip
     assert not figures.missed
