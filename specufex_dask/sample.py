@@ -6,8 +6,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import dask
 import numpy as np
+from dask.base import compute
 
 from specufex_dask.blocks import record_chunked
 
@@ -78,7 +78,7 @@ def read(array: da.Array, chosen: Array, dtype: DTypeLike) -> Array:
     # Workers of a cluster cannot write into this array: the chunks travel, a few at a time.
     for start in range(0, len(needed), _CHUNKS_AT_ONCE):
         together = slice(start, start + _CHUNKS_AT_ONCE)
-        for (first, last), block in zip(bounds[together], dask.compute(*sources[together]), strict=True):
+        for (first, last), block in zip(bounds[together], compute(*sources[together]), strict=True):
             result[first:last] = block
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import draws
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ SCALES = (2, 6, 20, 60)
 TO_FIT, TO_DECODE = 300, 100
 
 
-def _recovered(scale: float, seed: int, **parameters: int) -> tuple[float, float]:
+def _recovered(scale: float, seed: int, **parameters: Any) -> tuple[float, float]:
     """Normalised mutual information of true and decoded states: of the fitted model, and of the true emissions."""
     drawn = draws.states(TO_FIT + TO_DECODE, scale=scale, seed=seed)
     nmf = draws.unit_gain_nmf(drawn.counts.shape[1])
