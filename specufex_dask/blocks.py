@@ -114,13 +114,13 @@ def record_chunked(array: xr.DataArray) -> da.Array:
     return rechunked
 
 
-def run_tasks(calls: list[tuple[Any, ...]]) -> list[Any]:
-    """Results of `calls` (function, argument, …) in their order, side by side on dask's active scheduler.
+def run_tasks(calls: list[tuple[Any, ...]], *, in_this_process: bool = False) -> list[Any]:
+    """Results of `calls` (function, argument, …) in their order, side by side on dask's active scheduler or threads.
 
     The steps of a fit are too short for ``dask.compute``, which spends a millisecond on each.
     """
     keys = [f"task-{uuid4()}" for _ in calls]
-    get = dask.base.get_scheduler() or dask.threaded.get
+    get = (None if in_this_process else dask.base.get_scheduler()) or dask.threaded.get
     return list(get(dict(zip(keys, calls, strict=True)), keys))
 
 

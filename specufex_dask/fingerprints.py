@@ -95,7 +95,7 @@ def compute_fingerprints(
         {
             name: (
                 tuple(sizes[dim] for dim in _DIMS[name][1:]),
-                np.dtype("int8" if name == "state_sequence" else dtype),
+                _index_type(hmm.sizes["state"]) if name == "state_sequence" else np.dtype(dtype),
             )
             for name in names
         },
@@ -131,6 +131,12 @@ def _fingerprint_block(
     unusable = quality != 0
     for name in names:
         whole = name == "state_sequence"
-        results[name] = results[name].astype("int8" if whole else precision, copy=False)
+        kind = _index_type(len(emission_sum)) if whole else precision
+        results[name] = results[name].astype(kind, copy=False)
         results[name][unusable] = -1 if whole else np.nan
     return {name: results[name] for name in names}
+
+
+def _index_type(n_states: int) -> np.dtype[Any]:
+    """The smallest integer that numbers the states, and holds -1: int8 up to 128 of them."""
+    return np.min_scalar_type(-n_states)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specufex_dask import models, sample, schema, store, svi
-from specufex_dask.blocks import one_blas_thread
+from specufex_dask.blocks import one_blas_thread, run_tasks
 from specufex_dask.kernels import hmm as kernel
 from specufex_dask.kernels.gamma import digamma
 from specufex_dask.progress import progress
@@ -240,12 +240,17 @@ def _best_start(model: GammaPoissonHMM, runs: svi.Fit[Posterior], n_init: int) -
     The local optima differ by less than the noise of a held-out score of a hundred records, and
     the model has too few parameters to overfit thousands of frames.
     """
-    fits = []
     with progress("fit hmm", total=n_init * runs.schedule.max_steps, unit="steps") as advance:
-        for number in range(n_init):
+
+        def fitted(number: int) -> tuple[Posterior, svi.History]:
             fit = replace(runs, seed=[*runs.seed, number], _orders={})
             start = model.start(fit.records, [*fit.seed, 0])
-            fits.append(fit.run(start, lambda _step, _size, score: advance(1, note=f"held-out score {score:.4f}")))
+            return fit.run(start, lambda _step, _size, score: advance(1, note=f"held-out score {score:.4f}"))
+
+        # Most minibatches are a record or a few, too small to share: the starts are what runs side by side.
+        fits: list[tuple[Posterior, svi.History]] = run_tasks(
+            [(fitted, number) for number in range(n_init)], in_this_process=True
+        )
     shown = runs.records[:: max(1, len(runs.records) // _RECORDS_TO_COMPARE)]
     scores = [model.score(shown, params)[0] for params, _ in fits]
     return fits[int(np.argmax(scores))]

@@ -166,10 +166,10 @@ def require_same_frequencies(spectrograms: xr.Dataset, nmf: xr.Dataset) -> None:
 
 def require_same_patterns(nmf: xr.Dataset, hmm: xr.Dataset) -> None:
     """Raise ``ValueError`` unless `hmm` was made with the patterns of `nmf`."""
-    if nmf.sizes["pattern"] != hmm.sizes["pattern"] or not np.allclose(nmf["gain"], hmm["gain"], rtol=1e-6):
+    if nmf.sizes["pattern"] != hmm.sizes["pattern"] or hmm.attrs.get("nmf") not in (None, identity(nmf)):
         msg = (
-            f"got an HMM of {hmm.sizes['pattern']} patterns with another gain than the NMF model of "
-            f"{nmf.sizes['pattern']}, expected an HMM fitted with this NMF model: pass the pair that belongs together."
+            f"got an HMM of {hmm.sizes['pattern']} patterns that was made with another NMF model than the given one of "
+            f"{nmf.sizes['pattern']}, expected an HMM of this NMF model: pass the pair that belongs together."
         )
         raise ValueError(msg)
 

@@ -76,7 +76,8 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
     same = written is not None and _is_of(written, dataset)
     if written is not None and not same and not overwrite:
         raise ValueError(_mismatch(store, path, written, dataset))
-    texts = {name: dataset[name].compute() for name, array in dataset.variables.items() if array.dtype.kind in "OT"}
+    # Variables, not DataArrays: computing one of those computes its lazy coordinates as well.
+    texts = {name: array.compute() for name, array in dataset.variables.items() if array.dtype.kind in "OT"}
     dataset = dataset.assign(texts)
     lazy = {name for name, array in dataset.variables.items() if array.chunks and "record" in array.dims}
     if lazy and "quality" not in lazy:
