@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from specufex_dask import models, sample, schema, store, svi
 from specufex_dask.blocks import one_blas_thread, run_tasks
@@ -69,7 +70,10 @@ class GammaPoissonHMM:
         frames = loudness[record, :, frame].astype(float)
         # The root of a Poisson count has the same variance at any level, so no loud state takes all the means.
         n_states = min(self.n_states, len(np.unique(frames, axis=0)))
-        labels = KMeans(n_states, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(np.sqrt(frames))
+        means = KMeans(n_states, n_init=1, random_state=int(rng.integers(2**31)))
+        # Threads of OpenMP add up centres in the order in which they finish: one thread keeps the bits.
+        with threadpool_limits(limits=1, user_api="openmp"):
+            labels = means.fit_predict(np.sqrt(frames))
         weight = np.bincount(labels, minlength=self.n_states) / n_frames * self.n_records * n_time
         mean = np.array(
             [
