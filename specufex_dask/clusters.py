@@ -95,12 +95,14 @@ def cluster_fingerprints(
     n_entries = fingerprints.sizes["state"] * fingerprints.sizes["next_state"]
     lazy = record_chunked(fingerprints["fingerprint"]).reshape(-1, n_entries)
     if len(usable) * n_entries * lazy.dtype.itemsize <= memory_limit:
-        partitions = _in_memory(read(lazy, usable, lazy.dtype), tried, seed, n_init)
+        vectors = read(lazy, usable, lazy.dtype)
+        partitions = _in_memory(vectors, tried, seed, n_init)
+        lazy, rows = da.from_array(vectors, chunks=(_SAMPLE, n_entries), name=False), np.arange(len(usable))
     else:
-        partitions = _out_of_memory(lazy, usable, tried, seed, n_init)
+        partitions, rows = _out_of_memory(lazy, usable, tried, seed, n_init), usable
     labels, found, centroids = partitions
     chosen = int(np.nanargmax(_mean(found))) if len(tried) > 1 else 0
-    distance = _distances(lazy, usable, labels[chosen], centroids[chosen])
+    distance = _distances(lazy, rows, labels[chosen], centroids[chosen])
     result = _dataset(fingerprints, usable, partitions, tried=tried, chosen=chosen, distance=distance)
     return stamp(result, "clusters", parameters, fingerprints=fingerprints)
 
@@ -196,18 +198,18 @@ def _mean(silhouettes: Array) -> Array:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
-def _distances(lazy: da.Array, usable: Array, labels: Array, centroids: Array) -> Array:
-    """Euclidean distance of each usable record to the centroid of its cluster (record,), chunk by chunk."""
+def _distances(lazy: da.Array, rows: Array, labels: Array, centroids: Array) -> Array:
+    """Euclidean distance of each of the `rows` of `lazy` to the centroid of its cluster (record,), chunk by chunk."""
 
     def block(vectors: Array, number: Array) -> Array:
         apart: Array = np.linalg.norm(vectors - centroids[np.maximum(number[:, 0], 0)], axis=1, keepdims=True)
         return apart
 
     number = np.full(len(lazy), -1, dtype=labels.dtype)
-    number[usable] = labels
+    number[rows] = labels
     numbers = da.from_array(number[:, None], chunks=(lazy.chunks[0], 1))
     apart = da.map_blocks(block, lazy, numbers, chunks=(lazy.chunks[0], 1), dtype=lazy.dtype)
-    distances: Array = apart.compute()[usable, 0]
+    distances: Array = apart.compute()[rows, 0]
     return distances
 
 

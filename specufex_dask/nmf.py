@@ -201,11 +201,11 @@ def fit_nmf(
         "finish": finish, "schedule": schedule, "held_out": held_out, "n_frames": n_frames,
         "memory_limit": memory_limit, "dtype": np.dtype(dtype).name,
     }  # fmt: skip
+    svi.check(parameters)
     planned = recipe("nmf", parameters, spectrograms=spectrograms)
     stored = store.find(checkpoint, "nmf", planned, group=group)
     if stored is not None:
         return stored
-    svi.check(parameters)
     data = sample.draw(
         spectrograms, "spectrogram", held_out=held_out, memory_limit=memory_limit, seed=seed, dtype=dtype
     )
