@@ -13,6 +13,8 @@ from uuid import uuid4
 import dask.array as da
 import dask.base
 import dask.blockwise
+import dask.config
+import dask.local
 import dask.threaded
 import numpy as np
 from dask.delayed import delayed
@@ -114,14 +116,28 @@ def record_chunked(array: xr.DataArray) -> da.Array:
     return rechunked
 
 
-def run_tasks(calls: list[tuple[Any, ...]], *, in_this_process: bool = False) -> list[Any]:
-    """Results of `calls` (function, argument, …) in their order, side by side on dask's active scheduler or threads.
+def run_tasks(calls: list[tuple[Any, ...]]) -> list[Any]:
+    """Results of `calls` (function, argument, …) in their order, side by side in this process.
 
     The steps of a fit are too short for ``dask.compute``, which spends a millisecond on each.
     """
     keys = [f"task-{uuid4()}" for _ in calls]
-    get = (None if in_this_process else dask.base.get_scheduler()) or dask.threaded.get
+    # The configuration, not the active scheduler: inside a task of a cluster that is the cluster again.
+    in_turn = dask.config.get("scheduler", None) in {"sync", "synchronous", "single-threaded"}
+    get = dask.local.get_sync if in_turn else dask.threaded.get
     return list(get(dict(zip(keys, calls, strict=True)), keys))
+
+
+def client() -> Any:  # noqa: ANN401 - a distributed.Client, whose package is not imported without one
+    """The active Client of a Dask cluster, None without one."""
+    active = getattr(dask.base.get_scheduler(), "__self__", None)
+    return active if hasattr(active, "scheduler_info") else None
+
+
+def n_workers() -> int:
+    """Processes that compute: the workers of the active Client's cluster, or this one."""
+    active = client()
+    return 1 if active is None else max(1, len(active.ncores()))
 
 
 class _OneThread:

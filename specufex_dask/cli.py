@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from specufex_dask.runs import BusyStoreError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, BusyStoreError) as error:
         if arguments.debug:
             raise
         told = str(error).replace("overwrite=True", "--overwrite")  # as the command line has it, not Python
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_run(commands)
     _add_report(commands)
+    _add_status(commands)
     return parser
 
 
@@ -83,6 +86,13 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     report.set_defaults(command=_report)
 
 
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    status = commands.add_parser("status", help="say what a store holds, what is left, and what would happen next")
+    status.add_argument("store", metavar="STORE")
+    status.add_argument("--group", help="only the stages of this group, such as a station_id")
+    status.set_defaults(command=_status)
+
+
 def _run(arguments: argparse.Namespace) -> None:
     from specufex_dask.config import run
 
@@ -100,6 +110,12 @@ def _report(arguments: argparse.Namespace) -> None:
     import specufex_dask
 
     print(specufex_dask.report(arguments.store, arguments.output, group=arguments.group))
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from specufex_dask.status import status
+
+    print(status(arguments.store, group=arguments.group))
 
 
 def _demo(arguments: argparse.Namespace) -> None:

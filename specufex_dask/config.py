@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import specufex_dask
 from specufex_dask import settings
+from specufex_dask.runs import holding
 from specufex_dask.study import SECTIONS, Section, Study, read_study
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def run(
     ValueError
         For each key or value that is not allowed, before anything is read; and whatever the
         stages say of their input.
+    BusyStoreError
+        If another process is writing to the store.
 
     Examples
     --------
@@ -60,12 +63,13 @@ def run(
     """
     checked = read_study(study, overrides=overrides)
     made: dict[str, xr.Dataset] = {}
-    for section in (s for s in SECTIONS if s.stage in checked.arguments):
-        start = time.perf_counter()
-        made[section.stage] = _make(section, checked, made, overwrite=overwrite)
-        if announce:
-            announce(section.stage, made[section.stage], time.perf_counter() - start)
-    specufex_dask.report(checked.store, waveforms=made["waveforms"], **checked.arguments["report"])
+    with holding(checked.store):
+        for section in (s for s in SECTIONS if s.stage in checked.arguments):
+            start = time.perf_counter()
+            made[section.stage] = _make(section, checked, made, overwrite=overwrite)
+            if announce:
+                announce(section.stage, made[section.stage], time.perf_counter() - start)
+        specufex_dask.report(checked.store, waveforms=made["waveforms"], **checked.arguments["report"])
     return checked
 
 

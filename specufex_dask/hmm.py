@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from dask.base import compute
+from dask.delayed import Delayed, delayed
 from threadpoolctl import threadpool_limits
 
-from specufex_dask import models, sample, schema, store, svi
-from specufex_dask.blocks import one_blas_thread, run_tasks
+from specufex_dask import checkpoints, fits, models, sample, schema, store, svi
+from specufex_dask.blocks import one_blas_thread, record_chunked
+from specufex_dask.history import History, after, history_of, history_variables
 from specufex_dask.kernels import hmm as kernel
 from specufex_dask.kernels.gamma import digamma
-from specufex_dask.progress import progress
 from specufex_dask.recipe import recipe, stamp
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
     from numpy.typing import DTypeLike
 
@@ -23,7 +28,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _EMISSION_PRIOR = 0.1
 _START_FRAMES = 4000
-_RECORDS_TO_COMPARE = 2000
+_USUAL_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def fit_hmm(
     *,
     n_states: int = 15,
     seed: int,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     max_steps: int | None = None,
     tol: float | None = 1e-5,
     finish: str | None = None,
@@ -139,7 +144,8 @@ def fit_hmm(
     n_init: int = 4,
     held_out: float = 0.1,
     memory_limit: float = 256e6,
-    checkpoint: str | None = None,
+    start: xr.Dataset | None = None,
+    checkpoint: str | Path | None = None,
     group: str | None = None,
     dtype: DTypeLike = "float32",
 ) -> xr.Dataset:
@@ -161,9 +167,13 @@ def fit_hmm(
     seed
         Seed of all random numbers; equal seeds give equal bits on one kind of processor.
     batch_size
-        Largest number of records in a minibatch.
+        Largest number of records in a minibatch; None: 32, or a 200th of the records, at most 512.
+        Up to 64 are taken from a sample in memory; larger minibatches stream from all records,
+        each worker taking its share.
     max_steps
-        Largest number of global steps: 3,110 for ``schedule="growing"``, 75,000 for ``"published"``.
+        Largest number of global steps: 3,110 for ``schedule="growing"`` (where minibatches grow
+        beyond 32 records 250 of the largest, 3,330 in all for 512), 75,000 for ``"published"``;
+        with `start` the number of further steps, 250.
     tol
         Stop when the best held-out score of the last five looks is not higher by this share of it,
         and return the parameters of the best look; None takes all steps and returns the last
@@ -179,9 +189,14 @@ def fit_hmm(
     held_out
         Share of the events, chosen by a hash of event_id, that is never fitted but scored.
     memory_limit
-        Bytes of activations to keep in memory; of larger data a seeded sample of whole chunks is fitted.
+        Bytes of activations for a worker to hold: the sample for small minibatches (of larger
+        data one of whole chunks), and the chunks that the large ones are taken from.
+    start
+        A model that `fit_hmm` returned, to go on from with these records.
     checkpoint, group
-        A store, and a group in it: where it holds the model of this very recipe, that is returned.
+        A store, and a group in it. Where it holds the model of this very recipe, that is
+        returned; else the state of the fit is stored beside it (in ``<store>.run``) every ten
+        seconds, and a fit that was killed goes on from there and ends with the same bits.
     dtype
         ``"float32"`` or ``"float64"``, the precision of the activations; the recursions are float64.
 
@@ -217,47 +232,53 @@ def fit_hmm(
         "memory_limit": memory_limit, "dtype": np.dtype(dtype).name,
     }  # fmt: skip
     svi.check(parameters)
-    planned = recipe("hmm", parameters, activations=activations, nmf=nmf)
+    inputs = {"activations": activations, "nmf": nmf} | ({} if start is None else {"start": start})
+    planned = recipe("hmm", parameters, **inputs)
     stored = store.find(checkpoint, "hmm", planned, group=group)
     if stored is not None:
         return stored
-    data = sample.draw(activations, "activation", held_out=held_out, memory_limit=memory_limit, seed=seed, dtype=dtype)
-    gain = nmf["gain"].values[:, None].astype(dtype)
-    model = GammaPoissonHMM(n_states, data.n_usable, published_start=schedule == "published")
-    steps = _schedule(schedule, batch_size, max_steps)
-    runs = svi.Fit(
-        model, data.records * gain, data.held_out * gain, steps, [seed], None if schedule == "published" else tol, 32
-    )
-    params, history = _best_start(model, runs, n_init if schedule == "growing" else 1)
-    if finish == "memoised":
-        params = runs.finish(params, history, passes=20)
-    params = _sorted(params)
-    means = {"mean_initial": ("state", params.initial), "mean_transition": (("state", "next_state"), params.transition)}
-    result = models.hmm_dataset(params.shape, params.rate, nmf).assign(means).assign(svi.history_variables(history))
-    result.attrs.update(stopped=history.stopped, n_records=data.n_usable, n_sampled=len(data.records))
-    return stamp(result, "hmm", parameters, activations=activations, nmf=nmf)
+    loudness = record_chunked(activations["activation"]) * nmf["gain"].values[:, None].astype(dtype)
+    records = sample.split(activations, loudness, held_out=held_out, dtype=dtype)
+    model = GammaPoissonHMM(n_states, len(records.fitted), published_start=schedule == "published")
+    before = None if start is None else _read(start, nmf)
+    seeds = [[seed, number] for number in range(n_init if schedule == "growing" and before is None else 1)]
+    begun = before.history if before else History()
+    steps = _schedule(schedule, svi.largest_batch(batch_size, _USUAL_BATCH, len(records.fitted)), max_steps)
+    fit = fits.Fit(
+        model, records, after(begun, steps, max_steps), seeds, None if schedule == "published" else tol,
+        32, 100, memory_limit, begun=begun.number, finish=finish == "memoised",
+    )  # fmt: skip
+    with checkpoints.kept(checkpoint, "hmm", group, planned["recipe_id"], Posterior) as kept:
+        starts = (lambda _: [before]) if before else partial(_starts, model, seeds)
+        state = checkpoints.run(fit, starts, kept, title="fit hmm", unit="states")
+    result = _dataset(state.params, nmf).assign(history_variables(state.history))
+    result.attrs.update(stopped=state.history.stopped, n_records=len(records.fitted), n_sampled=fit.n_used(state))
+    return stamp(result, "hmm", parameters, **inputs)
 
 
-def _best_start(model: GammaPoissonHMM, runs: svi.Fit[Posterior], n_init: int) -> tuple[Posterior, svi.History]:
-    """Fit from each start; the one that explains the fitted records best wins.
+def _starts(model: GammaPoissonHMM, seeds: list[list[int]], loudness: Delayed) -> list[fits.State[Posterior]]:
+    """A start of each of `seeds`, made where the sample `loudness` is."""
+    start = delayed(model.start, pure=False, traverse=False)
+    return [fits.begin(params) for params in compute(*(start(loudness, [*seed, 0]) for seed in seeds))]
 
-    The local optima differ by less than the noise of a held-out score of a hundred records, and
-    the model has too few parameters to overfit thousands of frames.
-    """
-    with progress("fit hmm", total=n_init * runs.schedule.max_steps, unit="steps") as advance:
 
-        def fitted(number: int) -> tuple[Posterior, svi.History]:
-            fit = replace(runs, seed=[*runs.seed, number], _orders={})
-            start = model.start(fit.records, [*fit.seed, 0])
-            return fit.run(start, lambda _step, _size, score: advance(1, note=f"held-out score {score:.4f}"))
+def _read(start: xr.Dataset, nmf: xr.Dataset) -> fits.State[Posterior]:
+    """The state of a fit at the end of the model `start`."""
+    schema.require(start, "hmm")
+    models.require_same_patterns(nmf, start)
+    history = history_of(start)
+    names = ("emission_shape", "emission_rate", "mean_initial", "mean_transition")
+    return fits.begin(Posterior(*(start[name].values for name in names)), history)
 
-        # Most minibatches are a record or a few, too small to share: the starts are what runs side by side.
-        fits: list[tuple[Posterior, svi.History]] = run_tasks(
-            [(fitted, number) for number in range(n_init)], in_this_process=True
-        )
-    shown = runs.records[:: max(1, len(runs.records) // _RECORDS_TO_COMPARE)]
-    scores = [model.score(shown, params)[0] for params, _ in fits]
-    return fits[int(np.argmax(scores))]
+
+def _dataset(params: Posterior, nmf: xr.Dataset) -> xr.Dataset:
+    """The model with its states sorted by their summed emission, the loudest first."""
+    order = np.argsort(-params.emission.sum(axis=1), kind="stable")
+    means = {
+        "mean_initial": ("state", params.initial[order]),
+        "mean_transition": (("state", "next_state"), params.transition[np.ix_(order, order)]),
+    }
+    return models.hmm_dataset(params.shape[order], params.rate[order], nmf).assign(means)
 
 
 def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule:
@@ -267,15 +288,8 @@ def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule
             return round(1 + 10 * 0.75 ** (step - 1))
 
         return svi.Schedule(joined, lambda _: 1.0, lambda step: 250 / (1 + 5 * (joined(step) - 1)), max_steps or 75_000)
-    return svi.growing(
-        first=1, hold=3000, double_every=10, last=batch_size, offset=20,
-        max_steps=max_steps or 3110, settled=3050,
-    )  # fmt: skip
-
-
-def _sorted(params: Posterior) -> Posterior:
-    """The states by their summed emission, the loudest first."""
-    order = np.argsort(-params.emission.sum(axis=1), kind="stable")
-    return Posterior(
-        params.shape[order], params.rate[order], params.initial[order], params.transition[np.ix_(order, order)]
-    )
+    growth = {"first": 1, "hold": 3000, "double_every": 10, "last": batch_size}
+    if batch_size <= _USUAL_BATCH:
+        return svi.growing(**growth, offset=20, max_steps=max_steps or 3110, settled=3050)
+    grown = svi.grown(**growth)
+    return svi.growing(**growth, offset=20, max_steps=max_steps or grown + svi.LAST_STEPS, settled=grown)

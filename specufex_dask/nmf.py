@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specufex_dask import models, sample, schema, store, svi
-from specufex_dask.blocks import one_blas_thread
+from specufex_dask import checkpoints, fits, models, sample, schema, store, svi
+from specufex_dask.blocks import one_blas_thread, record_chunked
+from specufex_dask.history import after, history_of, history_variables
 from specufex_dask.kernels import nmf as kernel
-from specufex_dask.progress import progress
 from specufex_dask.recipe import recipe, stamp
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
     from numpy.typing import DTypeLike
 
@@ -21,6 +23,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _PRUNED_BELOW = 1e-3
 _ITERATIONS = 10
+_USUAL_BATCH = 16
 _SHARE_SEEN = 0.5
 
 
@@ -123,7 +126,7 @@ def fit_nmf(
     *,
     n_patterns: int = 75,
     seed: int,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     max_steps: int | None = None,
     tol: float | None = 1e-4,
     finish: str | None = None,
@@ -131,7 +134,8 @@ def fit_nmf(
     held_out: float = 0.1,
     n_frames: float = 100_000,
     memory_limit: float = 256e6,
-    checkpoint: str | None = None,
+    start: xr.Dataset | None = None,
+    checkpoint: str | Path | None = None,
     group: str | None = None,
     dtype: DTypeLike = "float32",
 ) -> xr.Dataset:
@@ -150,9 +154,13 @@ def fit_nmf(
     seed
         Seed of all random numbers; equal seeds give equal bits on one kind of processor.
     batch_size
-        Largest number of records in a minibatch.
+        Largest number of records in a minibatch; None: 16, or a 200th of the records, at most 512.
+        Up to 64 are taken from a sample in memory; larger minibatches stream from all records,
+        each worker taking its share.
     max_steps
-        Largest number of global steps: 2,950 for ``schedule="growing"``, 100,000 for ``"published"``.
+        Largest number of global steps: 2,950 for ``schedule="growing"`` (where minibatches grow
+        beyond 16 records 250 of the largest, 3,800 in all for 512), 100,000 for ``"published"``;
+        with `start` the number of further steps, 250.
     tol
         Stop when the best held-out score of the last five looks is not higher by this share of it,
         and return the parameters of the best look; None takes all steps and returns the last
@@ -168,9 +176,14 @@ def fit_nmf(
     n_frames
         N_eff, the number of frames that the data stand for.
     memory_limit
-        Bytes of spectrograms to keep in memory; of larger data a seeded sample of whole chunks is fitted.
+        Bytes of spectrograms for a worker to hold: the sample for small minibatches (of larger
+        data one of whole chunks), and the chunks that the large ones are taken from.
+    start
+        A model that `fit_nmf` returned, to go on from with these records.
     checkpoint, group
-        A store, and a group in it: where it holds the model of this very recipe, that is returned.
+        A store, and a group in it. Where it holds the model of this very recipe, that is
+        returned; else the state of the fit is stored beside it (in ``<store>.run``) every ten
+        seconds, and a fit that was killed goes on from there and ends with the same bits.
     dtype
         ``"float32"`` or ``"float64"``, the precision of the local steps.
 
@@ -202,32 +215,40 @@ def fit_nmf(
         "memory_limit": memory_limit, "dtype": np.dtype(dtype).name,
     }  # fmt: skip
     svi.check(parameters)
-    planned = recipe("nmf", parameters, spectrograms=spectrograms)
+    inputs = {"spectrograms": spectrograms} | ({} if start is None else {"start": start})
+    planned = recipe("nmf", parameters, **inputs)
     stored = store.find(checkpoint, "nmf", planned, group=group)
     if stored is not None:
         return stored
-    data = sample.draw(
-        spectrograms, "spectrogram", held_out=held_out, memory_limit=memory_limit, seed=seed, dtype=dtype
-    )
+    records = sample.split(spectrograms, record_chunked(spectrograms["spectrogram"]), held_out=held_out, dtype=dtype)
     model = GammaPoisson(n_patterns, n_frames, seed)
-    steps = _schedule(schedule, batch_size, max_steps)
-    fit = svi.Fit(
-        model, data.records, data.held_out, steps, [seed], None if schedule == "published" else tol, 8, score_every=200
-    )
-    with progress("fit nmf", total=fit.schedule.max_steps, unit="steps") as advance:
-        params, history = fit.run(
-            model.start(data.records.shape[1]),
-            lambda _, size, score: advance(1, note=f"{size} patterns, held-out score {score:.4f}"),
-        )
-    if finish == "memoised":
-        params = fit.finish(params, history, passes=20)
+    before = fits.begin(model.start(records.array.shape[1])) if start is None else _read(start, spectrograms)
+    steps = _schedule(schedule, svi.largest_batch(batch_size, _USUAL_BATCH, len(records.fitted)), max_steps)
+    fit = fits.Fit(
+        model, records, after(before.history, steps, max_steps), [[seed]], None if schedule == "published" else tol,
+        8, 200, memory_limit, begun=before.history.number, finish=finish == "memoised",
+    )  # fmt: skip
+    with checkpoints.kept(checkpoint, "nmf", group, planned["recipe_id"], Posterior) as kept:
+        state = checkpoints.run(fit, lambda _: [before], kept, title="fit nmf", unit="patterns")
+    result = _dataset(state.params, spectrograms["frequency"].values).assign(history_variables(state.history))
+    result.attrs.update(stopped=state.history.stopped, n_records=len(records.fitted), n_sampled=fit.n_used(state))
+    return stamp(result, "nmf", parameters, **inputs)
+
+
+def _dataset(params: Posterior, frequency: Array) -> xr.Dataset:
+    """The model with its patterns sorted by the frequency of their maximum."""
     ordered = params.select(np.argsort(params.dictionary.argmax(axis=0), kind="stable"))
-    result = models.nmf_dataset(
-        ordered.dictionary_shape, ordered.dictionary_rate, ordered.weight_shape, ordered.weight_rate,
-        spectrograms["frequency"].values,
-    ).assign(svi.history_variables(history))  # fmt: skip
-    result.attrs.update(stopped=history.stopped, n_records=data.n_usable, n_sampled=len(data.records))
-    return stamp(result, "nmf", parameters, spectrograms=spectrograms)
+    return models.nmf_dataset(
+        ordered.dictionary_shape, ordered.dictionary_rate, ordered.weight_shape, ordered.weight_rate, frequency
+    )
+
+
+def _read(start: xr.Dataset, spectrograms: xr.Dataset) -> fits.State[Posterior]:
+    """The state of a fit at the end of the model `start`."""
+    schema.require(start, "nmf")
+    models.require_same_frequencies(spectrograms, start)
+    w1, w2, a1, a2 = (start[f"{name}_{kind}"].values for name in ("dictionary", "weight") for kind in ("shape", "rate"))
+    return fits.begin(Posterior(w1, w2, a1, a2), history_of(start))
 
 
 def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule:
@@ -238,7 +259,8 @@ def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule
             lambda step: 250 / (1 + 5 * (svi.annealing(step) - 1)),
             max_steps or 100_000,
         )
-    return svi.growing(
-        first=min(2, batch_size), hold=2500, double_every=150, last=batch_size, offset=250,
-        max_steps=max_steps or 2950, settled=0,
-    )  # fmt: skip
+    growth = {"first": min(2, batch_size), "hold": 2500, "double_every": 150, "last": batch_size}
+    if batch_size <= _USUAL_BATCH:
+        return svi.growing(**growth, offset=250, max_steps=max_steps or 2950, settled=0)
+    grown = svi.grown(**growth)
+    return svi.growing(**growth, offset=250, max_steps=max_steps or grown + svi.LAST_STEPS, settled=grown)

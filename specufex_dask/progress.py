@@ -1,19 +1,26 @@
-"""A progress bar for long work, drawn on a terminal and silent everywhere else."""
+"""Follow long work: what the scheduler finishes, and a line on a terminal that shows it."""
 
 from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+import dask.base
+import dask.config
+import dask.threaded
 from dask.callbacks import Callback
+from dask.core import flatten
+from dask.system import CPU_COUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from rich.progress import Progress
+    from rich.progress import Progress, Task
 
+_POLL = 0.2  # seconds between two looks at the futures of a cluster
 _lock = threading.Lock()
 _bars: list[Progress] = []  # the display in use: rich draws one at a time, nested work adds a line to it
 
@@ -26,51 +33,112 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(
-    title: str, *, total: float | None, unit: str, tasks: Mapping[Any, float] | None = None
-) -> Iterator[Advance]:
+def progress(title: str, *, total: float | None, unit: str) -> Iterator[Advance]:
     """Show how much of `total` (in `unit`, such as ``"records"``) is done while the block runs.
 
-    The block calls the yielded ``advance(amount=1, note="")`` from any thread; or gives `tasks`,
-    the units that each Dask key is worth, and the bar follows what the scheduler finishes.
-    `total` None is work of unknown length. Nothing is drawn unless standard error is a terminal.
+    The block calls the yielded ``advance(amount=1, note="")`` from any thread. `total` None is
+    work of unknown length. The line has the units a second, the time passed and left, the memory
+    that this process has resident, and the note. Nothing is drawn unless standard error is a
+    terminal.
 
     Examples
     --------
     >>> with progress("fit nmf", total=600, unit="steps") as advance:
     ...     for step in range(600):
     ...         advance(1, note=f"step {step}")
-
-    >>> import dask
-    >>> squares = [dask.delayed(pow)(i, 2) for i in range(4)]
-    >>> with progress("squares", total=4, unit="numbers", tasks={task.key: 1 for task in squares}):
-    ...     dask.compute(*squares, scheduler="threads")
-    (0, 1, 4, 9)
     """
     if not sys.stderr.isatty():
         yield _silent
         return
-    with _line(title, total, unit) as advance, _Finished(tasks or {}, advance):
+    with _line(title, total, unit) as advance:
         yield advance
+
+
+def compute_followed(
+    collection: Any,  # noqa: ANN401 - dask has no type for it
+    advance: Callable[[float], object],
+    *,
+    tasks: Mapping[Any, float],
+) -> list[Any]:
+    """Compute a Dask `collection`; as each key of `tasks` is finished, call `advance` with what it is worth.
+
+    On a local scheduler it is called after each task, under a distributed Client a few times a
+    second, both whether or not anything is drawn. Where a task fails on threads, those that run
+    beside it have ended when its error is raised.
+
+    Returns
+    -------
+    list
+        The result of each key of the collection, in their order.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> squares = da.arange(6, chunks=2) ** 2
+    >>> finished = []
+    >>> blocks = compute_followed(squares, finished.append, tasks={(squares.name, i): 2 for i in range(3)})
+    >>> sum(finished), [block.tolist() for block in blocks]
+    (6, [[0, 1], [4, 9], [16, 25]])
+    """
+    # Not dask.compute, which would ask for one key that gathers all of these: a Client sees only the keys asked for.
+    (optimized,) = dask.base.optimize(collection)
+    keys = list(flatten([optimized.__dask_keys__()]))
+    get = dask.base.get_scheduler(collections=[collection])
+    futures = getattr(getattr(get, "__self__", None), "futures", None)
+    graph = optimized.__dask_graph__()
+    if futures is not None:
+        with _watching(futures, tasks, advance):
+            return list(get(graph, keys))
+    callbacks = [*Callback.active, _finished(tasks, advance)]
+    if get is not dask.threaded.get or dask.config.get("pool", None) is not None:
+        return list(get(graph, keys, callbacks=callbacks))
+    # Threads of its own, which end here: after an error dask's would go on with what they had begun.
+    with ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT) as pool:
+        return list(get(graph, keys, callbacks=callbacks, pool=pool))
 
 
 def _silent(amount: float = 1, note: str = "") -> None:
     """Advance nothing: there is no terminal to draw on."""
 
 
-class _Finished(Callback):
-    """Advance by what each finished task of a local scheduler is worth.
+def _finished(tasks: Mapping[Any, float], advance: Callable[[float], object]) -> Any:  # noqa: ANN401 - as dask has it
+    """What a local scheduler calls after each task.
 
-    A distributed scheduler calls no callbacks: its back end follows the futures of the same keys.
+    Given to the scheduler, not to dask's list of active callbacks: that one is for one thread at a time.
     """
 
-    def __init__(self, tasks: Mapping[Any, float], advance: Advance) -> None:
-        super().__init__(posttask=self._posttask)  # type: ignore[no-untyped-call]  # dask has no types here
-        self._tasks, self._advance = tasks, advance
+    def posttask(key: Hashable, *_: object) -> None:
+        if key in tasks:
+            advance(tasks[key])
 
-    def _posttask(self, key: Hashable, *_: Any) -> None:  # noqa: ANN401 - whatever dask passes
-        if key in self._tasks:
-            self._advance(self._tasks[key])
+    return Callback(posttask=posttask)._callback  # noqa: SLF001
+
+
+@contextmanager
+def _watching(
+    futures: Mapping[Any, Any], tasks: Mapping[Any, float], advance: Callable[[float], object]
+) -> Iterator[None]:
+    """Look again and again which of `tasks` a cluster has finished; a block that ends well has finished all."""
+    waiting = dict(tasks)
+    ended = threading.Event()
+
+    def look() -> None:
+        for key in [key for key in waiting if getattr(futures.get(key), "status", None) == "finished"]:
+            advance(waiting.pop(key))
+
+    def watch() -> None:
+        while not ended.wait(_POLL):
+            look()
+
+    watcher = threading.Thread(target=watch, name="progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+    for amount in waiting.values():  # the Client lets its futures go as soon as it has their results
+        advance(amount)
 
 
 @contextmanager
@@ -83,7 +151,7 @@ def _line(title: str, total: float | None, unit: str) -> Iterator[Advance]:
             _bars[0].start()
         display = _bars[0]
     of = f" {unit}" if total is None else f"/{total:,.0f} {unit}"
-    line = display.add_task(title, total=total, of=of, note="")
+    line = display.add_task(title, total=total, of=of, unit=unit, note="")
 
     def advance(amount: float = 1, note: str = "") -> None:
         display.update(line, advance=amount, note=note)
@@ -99,14 +167,39 @@ def _line(title: str, total: float | None, unit: str) -> Iterator[Advance]:
 
 def _display() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Column(ProgressColumn):
+        def __init__(self, text: Callable[[Task], str]) -> None:
+            self._text = text
+            super().__init__()
+
+        def render(self, task: Task) -> Text:
+            return Text(self._text(task))
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=20),
         TextColumn("{task.completed:,.0f}{task.fields[of]}"),
+        Column(_rate),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        Column(_memory),
         TextColumn("[dim]{task.fields[note]}"),
         console=Console(stderr=True),
     )
+
+
+def _rate(task: Task) -> str:
+    speed = task.finished_speed or task.speed
+    return f"{speed:,.{0 if speed >= 10 else 1}f} {task.fields['unit']}/s" if speed else ""  # noqa: PLR2004
+
+
+def _memory(_: Task) -> str:
+    """The memory that this process has resident, where psutil is installed: `distributed` brings it."""
+    try:
+        import psutil
+    except ImportError:
+        return ""
+    return f"{psutil.Process().memory_info().rss / 2**30:.1f} GiB"

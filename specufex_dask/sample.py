@@ -1,4 +1,4 @@
-"""The records that a fit draws its minibatches from, in memory, and the ones held out from it."""
+"""The records that a fit may use, the ones held out from it, and how they are read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from dask.base import compute
-
-from specufex_dask.blocks import record_chunked
+from dask.delayed import Delayed, delayed
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -18,28 +17,36 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_LEAST_CHUNKS = 16
+LEAST_CHUNKS = 16
+"""A sample, or a minibatch, comes from so many chunks: neighbours are often one sequence at one station."""
+
 _MOST_HELD_OUT = 128
 _CHUNKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Records (record, …) to fit and held-out ones; `n_usable` is the number of records that could be fitted."""
+class Records:
+    """Lazy records (record, …) and the sorted numbers of those to fit and of those held out."""
 
-    records: Array
+    array: da.Array
+    fitted: Array
     held_out: Array
-    n_usable: int
+    dtype: np.dtype[Any]
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one record in memory."""
+        return int(np.prod(self.array.shape[1:])) * self.dtype.itemsize
+
+    def within(self, memory_limit: float) -> int:
+        """Number of records that fit in `memory_limit` bytes, at least one."""
+        return max(1, int(memory_limit // self.record_bytes))
 
 
-def draw(
-    dataset: xr.Dataset, name: str, *, held_out: float, memory_limit: float, seed: int, dtype: DTypeLike
-) -> Sample:
-    """Draw a sample of the usable records of ``dataset[name]`` (record, …) that fits in `memory_limit` bytes.
+def split(dataset: xr.Dataset, array: da.Array, *, held_out: float, dtype: DTypeLike) -> Records:
+    """Tell the usable records of `array` (record, …), whose `dataset` has their quality and ids, from those held out.
 
-    All usable records where they fit; else as many, from whole chunks chosen by `seed`, at
-    least 16 of them, since neighbours in an archive are often one sequence at one station. The
-    share `held_out` of the events, chosen by a hash of event_id so that all stations of an
+    The share `held_out` of the events, chosen by a hash of event_id so that all stations of an
     event stay together, is never fitted; the score is taken on at most 128 records of them.
     """
     usable = dataset["quality"].values == 0
@@ -52,47 +59,61 @@ def draw(
     hidden = usable & (event_hash(dataset["event_id"].values) < held_out)
     if hidden.all() or (usable & ~hidden).sum() == 0:
         hidden = np.zeros_like(usable)
-    fitted = np.flatnonzero(usable & ~hidden)
-    array = record_chunked(dataset[name])
-    limit = max(1, int(memory_limit // (np.prod(array.shape[1:]) * np.dtype(dtype).itemsize)))
-    return Sample(
-        read(array, _within(fitted, array.chunks[0], limit, seed), dtype),
-        read(array, _spread(np.flatnonzero(hidden), _MOST_HELD_OUT), dtype),
-        len(fitted),
-    )
+    shown = _spread(np.flatnonzero(hidden), _MOST_HELD_OUT)
+    return Records(array, np.flatnonzero(usable & ~hidden), shown, np.dtype(dtype))
 
 
 def event_hash(event_id: Array) -> Array:
     """A number in [0, 1) for each of `event_id` (record,), the same on every machine and in every run."""
-    return np.array([zlib.crc32(str(name).encode()) / 2**32 for name in event_id])
+    return np.array([zlib.crc32(str(name).encode()) for name in event_id]) / 2**32
+
+
+def draw(records: Records, most: int, seed: int) -> Array:
+    """At most `most` of the records to fit, from whole chunks drawn by `seed`, at least 16 of them."""
+    fitted = records.fitted
+    if len(fitted) <= most:
+        return fitted
+    rng = np.random.default_rng([seed, 0])
+    chunk = np.searchsorted(np.cumsum(records.array.chunks[0]), fitted, side="right")
+    present = np.unique(chunk)
+    n_chunks = min(len(present), max(LEAST_CHUNKS, most * len(present) // len(fitted)))
+    kept = fitted[np.isin(chunk, rng.choice(present, n_chunks, replace=False))]
+    return np.sort(rng.choice(kept, min(most, len(kept)), replace=False))
+
+
+def together(records: Records, chosen: Array) -> Delayed:
+    """The `chosen` records (sorted) as one array, read by the workers and joined on one of them."""
+    blocks = [block.astype(records.dtype).to_delayed().item() for block, _ in _sources(records.array, chosen)]
+    joined: Delayed = delayed(_joined, pure=False)(blocks, (0, *records.array.shape[1:]), records.dtype)
+    return joined
+
+
+def _joined(blocks: list[Array], empty: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    return np.concatenate(blocks) if blocks else np.empty(empty, dtype)
 
 
 def read(array: da.Array, chosen: Array, dtype: DTypeLike) -> Array:
-    """The `chosen` records (sorted) of `array` (record, …), read chunk by chunk into one array."""
+    """The `chosen` records (sorted) of `array` (record, …), read chunk by chunk into one array of this process."""
     result = np.empty((len(chosen), *array.shape[1:]), dtype)
-    edges = np.concatenate([[0], np.cumsum(array.chunks[0])])
-    chunk = np.searchsorted(edges, chosen, side="right") - 1
-    needed = np.unique(chunk)
-    sources = [array.blocks[i][chosen[chunk == i] - edges[i]] for i in needed]
-    bounds = np.searchsorted(chunk, [needed, needed + 1]).T
+    sources = _sources(array, chosen)
     # Workers of a cluster cannot write into this array: the chunks travel, a few at a time.
-    for start in range(0, len(needed), _CHUNKS_AT_ONCE):
-        together = slice(start, start + _CHUNKS_AT_ONCE)
-        for (first, last), block in zip(bounds[together], compute(*sources[together]), strict=True):
-            result[first:last] = block
+    for start in range(0, len(sources), _CHUNKS_AT_ONCE):
+        blocks, places = zip(*sources[start : start + _CHUNKS_AT_ONCE], strict=True)
+        for place, block in zip(places, compute(*blocks), strict=True):
+            result[place] = block
     return result
 
 
-def _within(fitted: Array, chunks: tuple[int, ...], limit: int, seed: int) -> Array:
-    """At most `limit` of the records `fitted`, from whole chunks drawn by `seed`."""
-    if len(fitted) <= limit:
-        return fitted
-    rng = np.random.default_rng([seed, 0])
-    chunk = np.searchsorted(np.cumsum(chunks), fitted, side="right")
-    present = np.unique(chunk)
-    n_chunks = min(len(present), max(_LEAST_CHUNKS, limit * len(present) // len(fitted)))
-    kept = fitted[np.isin(chunk, rng.choice(present, n_chunks, replace=False))]
-    return np.sort(rng.choice(kept, min(limit, len(kept)), replace=False))
+def _sources(array: da.Array, chosen: Array) -> list[tuple[da.Array, slice]]:
+    """Of each chunk that holds some of the `chosen` records (sorted), these, and their place among the chosen."""
+    edges = np.concatenate([[0], np.cumsum(array.chunks[0])])
+    chunk = np.searchsorted(edges, chosen, side="right") - 1
+    needed = np.unique(chunk)
+    bounds = np.searchsorted(chunk, [needed, needed + 1]).T
+    return [
+        (array.blocks[i][chosen[first:last] - edges[i]], slice(first, last))
+        for i, (first, last) in zip(needed, bounds, strict=True)
+    ]
 
 
 def _spread(chosen: Array, most: int) -> Array:

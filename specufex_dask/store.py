@@ -1,31 +1,24 @@
 """Save and load stages as Zarr groups: the template first, then whole shards, one task each.
 
 A group is a stage; the shards of its arrays along `record` are the chunks of its Dataset, so no
-two tasks touch one file. A shard is done when its `quality`, which is written last, is there:
-a run that was killed anywhere writes what is missing and ends with the same bytes.
+two tasks touch one file, and a run that was killed anywhere writes what is missing and ends with
+the same bytes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.base import compute
 
-from specufex_dask import schema
-from specufex_dask.blocks import record_chunked
-from specufex_dask.progress import progress
+from specufex_dask import runs, schema, shards
 from specufex_dask.recipe import difference, identity
-from specufex_dask.zarr_keys import chunks_of, remove_partial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _INNER_CHUNK_BYTES = 1e6
 _RECORDS_PER_INNER_CHUNK = 16
@@ -37,7 +30,8 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
 
     Lazy arrays are computed shard by shard, never as a whole. Where the group holds the same
     recipe already, only missing shards are computed; where it holds another one, the error says
-    what differs.
+    what differs. One process at a time writes to a store; what it does stands in the log of
+    ``<store>.run``.
 
     Parameters
     ----------
@@ -54,6 +48,10 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
     ------
     ValueError
         If the Dataset is of no stage, or the group holds another recipe.
+    BusyStoreError
+        If another process is writing to the store.
+    OSError
+        If the disk is full, among others; what is written stays, and saving again goes on from there.
 
     Examples
     --------
@@ -72,21 +70,12 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
         )
         raise ValueError(msg)
     path = _path(stage, group)
-    written = _attributes(store, path)
-    same = written is not None and _is_of(written, dataset)
-    if written is not None and not same and not overwrite:
-        raise ValueError(_mismatch(store, path, written, dataset))
-    # Variables, not DataArrays: computing one of those computes its lazy coordinates as well.
-    texts = {name: array.compute() for name, array in dataset.variables.items() if array.dtype.kind in "OT"}
-    dataset = dataset.assign(texts)
-    lazy = {name for name, array in dataset.variables.items() if array.chunks and "record" in array.dims}
-    if lazy and "quality" not in lazy:
-        # It says of each shard whether it is done, so it is written with it.
-        dataset = dataset.assign(quality=dataset["quality"].chunk(record=_records_per_task(dataset)))
-        lazy |= {"quality"}
-    if not same:
-        _write_template(dataset, lazy, store, path)
-    _write_shards(dataset, sorted(lazy, key=lambda name: name == "quality"), store, path)
+    if not _is_whole(dataset, store, path):  # which is only read: that needs no lock
+        with runs.holding(store):
+            _write(dataset, store, path, overwrite=overwrite)
+    checkpoint = runs.checkpoint_path(store, stage, group)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)  # the model is whole: what its fit had come to is in it
     return load(store, stage, group=group)
 
 
@@ -118,7 +107,7 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
     40
     """
     path = _path(stage, group)
-    attributes = _attributes(store, path)
+    attributes = shards.attributes(store, path)
     if attributes is None:
         held = stages(store, group=group)
         msg = (
@@ -131,7 +120,7 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
             f"open it with the version of specufex_dask that wrote it, or compute it again with overwrite=True."
         )
         raise ValueError(msg)
-    unwritten = _missing(store, path, attributes)
+    unwritten = shards.missing(store, path, attributes)
     if unwritten:
         msg = (
             f"got {path!r} of {store} with {len(unwritten)} shards of {attributes['records_per_task']} records not "
@@ -152,8 +141,8 @@ def find(
     if store is None:
         return None
     path = _path(stage, group)
-    written = _attributes(store, path)
-    if written is None or written["recipe"] != planned["recipe"] or _missing(store, path, written):
+    written = shards.attributes(store, path)
+    if written is None or written["recipe"] != planned["recipe"] or shards.missing(store, path, written):
         return None
     return load(store, stage, group=group)
 
@@ -166,21 +155,12 @@ def stages(store: str | Path, *, group: str | None = None) -> list[str]:
 def missing_shards(store: str | Path, *, group: str | None = None) -> dict[str, int]:
     """Number of shards not yet written of each stage that `store` holds, 0 of a whole one, in the order of the flow."""
     paths = {stage: _path(stage, group) for stage in schema.SCHEMAS}
-    found = {stage: _attributes(store, path) for stage, path in paths.items()}
-    return {stage: len(_missing(store, paths[stage], held)) for stage, held in found.items() if held is not None}
+    found = {stage: shards.attributes(store, path) for stage, path in paths.items()}
+    return {stage: len(shards.missing(store, paths[stage], held)) for stage, held in found.items() if held is not None}
 
 
 def _path(stage: str, group: str | None) -> str:
     return stage if group is None else f"{group}/{stage}"
-
-
-def _attributes(store: str | Path, path: str) -> dict[str, Any] | None:
-    """Attributes of a group whose template is whole: its recipe is written last."""
-    try:
-        attributes = dict(zarr.open_group(str(store), path=path, mode="r").attrs)
-    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
-        return None
-    return attributes if "recipe" in attributes else None
 
 
 def _is_of(written: Mapping[str, Any], dataset: xr.Dataset) -> bool:
@@ -195,6 +175,32 @@ def _mismatch(store: str | Path, path: str, written: Mapping[str, Any], dataset:
         f"got a {path!r} of another recipe than the one that {store} holds: {differences}. "
         f"Expected the same: save to another store, or pass overwrite=True to replace it."
     )
+
+
+def _is_whole(dataset: xr.Dataset, store: str | Path, path: str) -> bool:
+    written = shards.attributes(store, path)
+    return written is not None and _is_of(written, dataset) and not shards.missing(store, path, written)
+
+
+def _write(dataset: xr.Dataset, store: str | Path, path: str, *, overwrite: bool) -> None:
+    """Write the template, unless it is there, and then the shards that are missing."""
+    written = shards.attributes(store, path)
+    same = written is not None and _is_of(written, dataset)
+    if written is not None and not same and not overwrite:
+        raise ValueError(_mismatch(store, path, written, dataset))
+    with shards.recorded(store, path) as journal:
+        # Variables, not DataArrays: computing one of those computes its lazy coordinates as well.
+        texts = {name: array.compute() for name, array in dataset.variables.items() if array.dtype.kind in "OT"}
+        dataset = dataset.assign(texts)
+        lazy = {name for name, array in dataset.variables.items() if array.chunks and "record" in array.dims}
+        if lazy and "quality" not in lazy:
+            # It says of each shard whether it is done, so it is written with it.
+            dataset = dataset.assign(quality=dataset["quality"].chunk(record=_records_per_task(dataset)))
+            lazy |= {"quality"}
+        if not same:
+            with shards.layout:
+                _write_template(dataset, lazy, store, path)
+        shards.write(dataset, sorted(lazy, key=lambda name: name == "quality"), store, path, journal)
 
 
 def _write_template(dataset: xr.Dataset, lazy: set[Any], store: str | Path, path: str) -> None:
@@ -238,50 +244,6 @@ def _records_per_task(dataset: xr.Dataset) -> int:
         )
         raise ValueError(msg)
     return max(1, int(chunks[0]))
-
-
-def _write_shards(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str) -> None:
-    """Compute and write the shards that are missing, each by one task."""
-    attributes = _attributes(store, path) or {}
-    missing = _missing(store, path, attributes)
-    if not missing:
-        return
-    remove_partial(zarr.open_group(str(store), path=path, mode="r+"))
-    # In the chunks of the template: those of a run that goes on where another was killed may be others.
-    arrays = [record_chunked(dataset[name]).rechunk({0: attributes["records_per_task"]}) for name in names]
-    first = da.from_array(np.arange(dataset.sizes["record"]), chunks=(arrays[0].chunks[0],))
-    operands = [item for i, a in enumerate([first, *arrays]) for item in (a.blocks[missing], _axes(i, a.ndim))]
-    written = da.blockwise(
-        _write_block, ("record",), *operands, concatenate=True, dtype=np.int64, meta=np.empty(0, np.int64),
-        adjust_chunks={"record": 1}, names=names, store=str(store), path=path,
-    )  # fmt: skip
-    sizes = [arrays[0].chunks[0][i] for i in missing]
-    tasks = {(written.name, i): size for i, size in enumerate(sizes)}
-    with progress(f"save {path}", total=sum(sizes), unit="records", tasks=tasks):
-        compute(written)
-
-
-def _axes(number: int, ndim: int) -> tuple[str, ...]:
-    return ("record", *(f"{number}_{axis}" for axis in range(1, ndim)))
-
-
-def _write_block(records: Array, *blocks: Array, names: list[str], store: str, path: str) -> Array:
-    group = zarr.open_group(store, path=path, mode="r+")
-    region = slice(int(records[0]), int(records[-1]) + 1)
-    for name, block in zip(names, blocks, strict=True):
-        # A chunk of zeros must be written too: that it is there says that it is done.
-        array = cast("zarr.Array[Any]", group[name]).with_config({"write_empty_chunks": True})
-        array[region] = block.astype("datetime64[ns]").view("int64") if block.dtype.kind == "M" else block
-    return np.array([len(records)])
-
-
-def _missing(store: str | Path, path: str, attributes: Mapping[str, Any]) -> list[int]:
-    """Numbers of the shards whose `quality`, the last to be written, is not there."""
-    if "records_per_task" not in attributes:
-        return []
-    quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
-    present = chunks_of(quality)
-    return [i for i in range(-(-quality.shape[0] // attributes["records_per_task"])) if f"c/{i}" not in present]
 
 
 def _opened(stage: xr.Dataset, records_per_task: int | None) -> xr.Dataset:

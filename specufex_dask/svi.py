@@ -1,8 +1,9 @@
 """Stochastic variational inference (Hoffman et al. 2013): one loop that knows no model.
 
 A `Model` gives additive statistics of a block of records (`local_step`) and folds them into its
-parameters (`global_step`); this module draws the minibatches, sets the step size, takes the
-held-out score and decides when to stop.
+parameters (`global_step`); this module sets the step sizes and takes the steps that are too small to share: those
+of a few records of a sample in memory. The larger ones, whose records stream from many chunks,
+are in `minibatches`; `fits` goes from one to the other, and `history` knows when to stop.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Params = TypeVar("Params")
 Statistics = tuple[Array, ...]
 
+LAST_STEPS = 250
+"""Steps at the largest minibatch that a model needs, whatever its size (measured: 100 to 250)."""
+
 _FEWEST_STATES = 2
+_LARGEST_BATCH = 512
 
 
 class Model(Protocol[Params]):
@@ -95,120 +100,77 @@ def growing(
     return Schedule(batch, lambda _: 1.0, lambda _: offset, max_steps, settled, counts_records=True)
 
 
+def grown(*, first: int, hold: int, double_every: int, last: int) -> int:
+    """The last step before minibatches of `last` records, in the schedule `growing`."""
+    return hold + double_every * max(0, math.ceil(math.log2(last / first)) - 1)
+
+
+def largest_batch(asked: int | None, least: int, n_records: int) -> int:
+    """The largest minibatch: what was asked for, or `least`, or a 200th of the records, at most 512."""
+    return asked or min(max(least, n_records // 200), _LARGEST_BATCH)
+
+
 def annealing(step: int) -> float:
     """The published temperature tau = 1 + 0.75^(step - 1)."""
     return 1.0 + 0.75 ** (step - 1)
 
 
-@dataclass
-class History:
-    """What a fit did: one row a global step; the score is NaN in steps where it was not taken."""
-
-    steps: list[Step] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    stopped: str = "max_steps"
-
-    def record(self, step: Step, size: int, score: float) -> None:
-        """Append one row."""
-        self.steps.append(step)
-        self.sizes.append(size)
-        self.scores.append(score)
-
-    @property
-    def last_score(self) -> float:
-        """The last score taken, NaN before the first."""
-        return next((score for score in reversed(self.scores) if not math.isnan(score)), math.nan)
-
-    def is_best(self, first: int) -> bool:
-        """Whether no score from step `first` on is better than the last one (or the fit has not come so far)."""
-        return self.steps[-1].number < first or not any(score > self.scores[-1] for score in self._looks(first))
-
-    def settled(self, tol: float, window: int, first: int) -> bool:
-        """Whether the last `window` scores after step `first` are no better by the share `tol` than those before."""
-        scores = self._looks(first)
-        if len(scores) <= window:
-            return False
-        before, recent = max(scores[:-window]), max(scores[-window:])
-        return recent - before < tol * abs(before)
-
-    def _looks(self, first: int) -> list[float]:
-        rows = zip(self.steps, self.scores, strict=True)
-        return [score for step, score in rows if step.number >= first and not math.isnan(score)]
-
-
 @dataclass(frozen=True)
-class Fit(Generic[Params]):
-    """A fit to be run: the model, its records (record, …), the held-out ones, and how.
+class Sampled(Generic[Params]):
+    """Steps on `records` (record, …) in memory; many of them are one task, run where the sample is.
 
     Random numbers are keyed by (*seed, epoch), never by who computes. The pieces of a minibatch
-    run side by side on dask's active scheduler, `records_per_task` each: a number of the fit, so
-    that the sums do not depend on the workers. With a `tol` the fit stops when the held-out score
-    does not rise any more, and returns the parameters of the best one.
+    run side by side on threads, `records_per_task` each: a number of the fit, so that the sums
+    do not depend on the cores.
     """
 
     model: Model[Params]
     records: Array
     held_out: Array
-    schedule: Schedule
     seed: list[int]
-    tol: float | None
     records_per_task: int
-    score_every: int = 100
-    window: int = 5
     _orders: dict[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
-    def run(
-        self, params: Params, report: Callable[[Step, int, float], object] = lambda *_: None
-    ) -> tuple[Params, History]:
-        """Fit from `params`; `report` is called after each step with the size of the model and its last score."""
+    def run(self, params: Params, steps: list[Step], seen: int) -> tuple[Params, list[int], float]:
+        """Parameters after `steps`, their size after each step, and the held-out score after the last one.
+
+        `seen` is the number of records that the steps before these took.
+        """
         # Held for the whole run: switching BLAS between one thread and many costs more than a step.
         with one_blas_thread():
-            return self._run(params, report)
+            sizes = []
+            for step in steps:
+                total = self.statistics(self.minibatch(seen, step.batch), params, step.temperature)
+                params = self.model.prune(self.model.global_step(params, total, step))
+                seen += step.batch
+                sizes.append(self.model.size(params))
+            return params, sizes, score(self.model, self.held_out, params)
 
-    def _run(self, params: Params, report: Callable[[Step, int, float], object]) -> tuple[Params, History]:
-        history, seen, best = History(), 0, params
-        for number in range(1, self.schedule.max_steps + 1):
-            step = self.schedule.step(number, seen, len(self.records))
-            total = self.statistics(self.minibatch(seen, step.batch), params, step.temperature)
-            params = self.model.prune(self.model.global_step(params, total, step))
-            seen += step.batch
-            look = number % self.score_every == 0 or number == self.schedule.max_steps
-            history.record(step, self.model.size(params), self.score(params) if look else math.nan)
-            report(step, history.sizes[-1], history.last_score)
-            if look and self.tol is not None:
-                if history.is_best(self.schedule.settled):
-                    best = params
-                if history.settled(self.tol, self.window, self.schedule.settled):
-                    history.stopped = "converged"
-                    break
-        return (params if self.tol is None else best), history
-
-    def finish(self, params: Params, history: History, *, passes: int) -> Params:
-        """Passes over all records at rho = 1, while they raise the held-out score; appended to `history`.
+    def finish(self, params: Params, last: int, passes: int) -> tuple[Params, list[tuple[Step, int, float]]]:
+        """Parameters after passes over all records at rho = 1, while they raise the held-out score; a row of each.
 
         The statistics of each part of the records are remembered and replaced when its turn
         comes (memoised inference, Hughes & Sudderth 2013), so every part moves the model.
+        `last` is the number of the step before.
         """
         with one_blas_thread():
-            return self._finish(params, history, passes)
-
-    def _finish(self, params: Params, history: History, passes: int) -> Params:
-        best = self.score(params)
-        parts = np.array_split(np.arange(len(self.records)), max(1, len(self.records) // 512))
-        memory = [self.statistics(part, params, 1.0) for part in parts]
-        for _ in range(passes):
-            trial = params
-            for i, part in enumerate(parts):
-                step = Step(history.steps[-1].number + 1 + i, len(self.records), 1.0, 1.0)
-                trial = self.model.global_step(trial, _tree_sum(memory), step)
-                memory[i] = self.statistics(part, trial, 1.0)
-            score = self.score(trial)
-            if not score > best:
-                break
-            best, params = score, trial
-            history.record(step, self.model.size(params), score)
-        return self.model.prune(params)
+            rows: list[tuple[Step, int, float]] = []
+            best = score(self.model, self.held_out, params)
+            parts = np.array_split(np.arange(len(self.records)), max(1, len(self.records) // 512))
+            memory = [self.statistics(part, params, 1.0) for part in parts]
+            for _ in range(passes):
+                trial = params
+                for i, part in enumerate(parts):
+                    last += 1
+                    step = Step(last, len(self.records), 1.0, 1.0)
+                    trial = self.model.global_step(trial, tree_sum(memory), step)
+                    memory[i] = self.statistics(part, trial, 1.0)
+                reached = score(self.model, self.held_out, trial)
+                if not reached > best:
+                    break
+                best, params = reached, trial
+                rows.append((step, self.model.size(params), reached))
+            return self.model.prune(params), rows
 
     def minibatch(self, seen: int, batch: int) -> Array:
         """The next `batch` records after `seen` ones: each epoch takes all records once, in its own seeded order."""
@@ -229,17 +191,18 @@ class Fit(Generic[Params]):
         if len(pieces) == 1:
             return self.model.local_step(self.records[pieces[0]], params, temperature)
         calls = [(self.model.local_step, self.records[piece], params, temperature) for piece in pieces]
-        return _tree_sum(run_tasks(calls))
-
-    def score(self, params: Params) -> float:
-        """The held-out score; NaN without held-out records, or where they are silent."""
-        if len(self.held_out) == 0:
-            return math.nan
-        numerator, denominator = self.model.score(self.held_out, params)
-        return numerator / denominator if denominator > 0 else math.nan
+        return tree_sum(run_tasks(calls))
 
 
-def _tree_sum(parts: list[Statistics]) -> Statistics:
+def score(model: Model[Params], held_out: Array, params: Params) -> float:
+    """The held-out score; NaN without held-out records, or where they are silent."""
+    if len(held_out) == 0:
+        return math.nan
+    numerator, denominator = model.score(held_out, params)
+    return numerator / denominator if denominator > 0 else math.nan
+
+
+def tree_sum(parts: list[Statistics]) -> Statistics:
     """The sum of `parts`, neighbours first: an order that does not depend on who finished when."""
     while len(parts) > 1:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
@@ -250,7 +213,7 @@ def _tree_sum(parts: list[Statistics]) -> Statistics:
 def check(parameters: dict[str, Any]) -> None:
     """Raise ``ValueError`` for a parameter of a fit that is out of its range."""
     rules: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "batch_size": (lambda v: v >= 1, "a whole number from 1"),
+        "batch_size": (lambda v: v is None or v >= 1, "None or a whole number from 1"),
         "max_steps": (lambda v: v is None or v >= 1, "None or a whole number from 1"),
         "tol": (lambda v: v is None or v >= 0, "None or a number from 0"),
         "finish": (lambda v: v in (None, "memoised"), "None or 'memoised'"),
@@ -267,14 +230,3 @@ def check(parameters: dict[str, Any]) -> None:
         if name in rules and not rules[name][0](value):
             msg = f"got {name}={value!r}, expected {rules[name][1]}: correct it."
             raise ValueError(msg)
-
-
-def history_variables(history: History) -> dict[str, tuple[str, Array]]:
-    """The history as variables (step,) of a model's Dataset."""
-    return {
-        "history_step": ("step", np.array([step.number for step in history.steps])),
-        "history_step_size": ("step", np.array([step.size for step in history.steps])),
-        "history_batch": ("step", np.array([step.batch for step in history.steps])),
-        "history_size": ("step", np.array(history.sizes)),
-        "history_score": ("step", np.array(history.scores)),
-    }

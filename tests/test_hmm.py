@@ -66,7 +66,7 @@ def test_the_global_step_is_the_formula() -> None:
     np.testing.assert_allclose(moved.transition.sum(axis=1), 1)
 
 
-def _literal_fit(fit: svi.Fit[Any], n_steps: int, n_records: int) -> tuple[Array, Array]:
+def _literal_fit(fit: svi.Sampled[Any], n_steps: int, n_records: int) -> tuple[Array, Array]:
     """The published fit as the paper writes it, on the minibatches of `fit`: shape and rate of the emission."""
     noise = np.random.default_rng([SEED, 0, 0]).gamma(1.0, 1.0, (N_STATES, fit.records.shape[1]))
     b1, b2 = n_records * 1000 * noise, np.full(noise.shape, n_records * 30.0)
@@ -85,12 +85,11 @@ def _literal_fit(fit: svi.Fit[Any], n_steps: int, n_records: int) -> tuple[Array
 def test_a_published_fit_is_the_literal_loop() -> None:
     activations = _activations(scale=60)
     found = _fit(activations, **PUBLISHED)
-    data = sample.draw(activations, "activation", held_out=0.1, memory_limit=1e9, seed=SEED, dtype="float64")
-    assert 0 < len(data.held_out) < 20
-    loudness = data.records * _nmf()["gain"].values[:, None]
-    schedule = hmm._schedule("published", 32, 60)
+    records = sample.split(activations, activations["activation"].data, held_out=0.1, dtype="float64")
+    assert 0 < len(records.held_out) < 20
+    loudness = sample.read(records.array, records.fitted, float) * _nmf()["gain"].values[:, None]
     model = hmm.GammaPoissonHMM(N_STATES, len(loudness), published_start=True)
-    fit = svi.Fit(model, loudness, loudness[:0], schedule, [SEED, 0], None, 32)
+    fit = svi.Sampled(model, loudness, loudness[:0], [SEED, 0], 32)
     b1, b2 = _literal_fit(fit, 60, len(loudness))
     order = np.argsort(-(b1 / b2).sum(axis=1), kind="stable")
     np.testing.assert_allclose(found["emission_shape"], b1[order], rtol=1e-7)
@@ -182,10 +181,10 @@ def test_the_mean_distributions_follow_their_states() -> None:
     """The states are sorted, and with them the rows and the columns of their transitions."""
     rate, transition = np.full((3, 5), 2.0), np.array([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.6, 0.25, 0.15]])
     shape = np.outer([4.0, 16.0, 8.0], np.ones(5))
-    found = hmm._sorted(hmm.Posterior(shape, rate, np.array([0.2, 0.5, 0.3]), transition))
-    assert found.emission[:, 0].tolist() == [8.0, 4.0, 2.0]
-    assert found.initial.tolist() == [0.5, 0.3, 0.2]
-    assert found.transition.tolist() == [[0.3, 0.4, 0.3], [0.25, 0.15, 0.6], [0.2, 0.7, 0.1]]
+    found = hmm._dataset(hmm.Posterior(shape, rate, np.array([0.2, 0.5, 0.3]), transition), _nmf())
+    assert found["emission"].values[:, 0].tolist() == [8.0, 4.0, 2.0]
+    assert found["mean_initial"].values.tolist() == [0.5, 0.3, 0.2]
+    assert found["mean_transition"].values.tolist() == [[0.3, 0.4, 0.3], [0.25, 0.15, 0.6], [0.2, 0.7, 0.1]]
 
 
 def test_the_mean_distributions_are_distributions() -> None:

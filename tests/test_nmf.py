@@ -41,7 +41,7 @@ def test_the_global_step_is_the_literal_one(rho: float, tau: float, scale: float
         np.testing.assert_allclose(found, expected, rtol=1e-13, err_msg=name)
 
 
-def _literal_fit(fit: svi.Fit[Any], n_steps: int, n_frames: float) -> tuple[tuple[Array, ...], list[int]]:
+def _literal_fit(fit: svi.Sampled[Any], n_steps: int, n_frames: float) -> tuple[tuple[Array, ...], list[int]]:
     """The published fit as the papers write it, on the minibatches of `fit`: Gamma parameters, and sizes by step."""
     n_frequencies, n_time = fit.records.shape[1:]
     noise = np.random.default_rng([SEED, 0]).gamma(10.0, 1 / 10, (n_frequencies, N_PATTERNS))
@@ -76,11 +76,11 @@ def test_a_published_fit_is_the_literal_loop() -> None:
         spectrograms, n_patterns=N_PATTERNS, seed=SEED, schedule="published", max_steps=n_steps, n_frames=n_frames,
         dtype="float64",
     )  # fmt: skip
-    data = sample.draw(spectrograms, "spectrogram", held_out=0.1, memory_limit=1e9, seed=SEED, dtype="float64")
-    assert 0 < len(data.held_out) < 20
+    records = sample.split(spectrograms, spectrograms["spectrogram"].data, held_out=0.1, dtype="float64")
+    assert 0 < len(records.held_out) < 20
+    fitted, held_out = (sample.read(records.array, chosen, float) for chosen in (records.fitted, records.held_out))
     model = nmf.GammaPoisson(N_PATTERNS, n_frames, SEED)
-    schedule = nmf._schedule("published", 16, n_steps)
-    fit = svi.Fit(model, data.records, data.held_out, schedule, [SEED], None, 8)
+    fit = svi.Sampled(model, fitted, held_out, [SEED], 8)
     params, sizes = _literal_fit(fit, n_steps, n_frames)
     w1, w2, a1, a2 = params
     assert sizes[-1] < N_PATTERNS, "the test must see a pattern die"
@@ -92,9 +92,9 @@ def test_a_published_fit_is_the_literal_loop() -> None:
     np.testing.assert_allclose(found["weight"], (a1 / a2)[order], rtol=1e-7)
     np.testing.assert_allclose(found["gain"], found["dictionary"].sum("frequency"), rtol=1e-12)
     # the score of the last step, from the literal form too
-    shape: tuple[int, ...] = data.held_out.shape
+    shape: tuple[int, ...] = held_out.shape
     shown = np.random.default_rng([SEED, 1]).random(shape, dtype=np.float32) < 0.5
-    parts = [naive.nmf_held_out(x, s, w1, w2, a1, a2, 10) for x, s in zip(data.held_out, shown, strict=True)]
+    parts = [naive.nmf_held_out(x, s, w1, w2, a1, a2, 10) for x, s in zip(held_out, shown, strict=True)]
     likelihood, total = np.sum(parts, axis=0)
     assert found["history_score"].values[-1] == pytest.approx(likelihood / total, rel=1e-7)
 

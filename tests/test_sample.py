@@ -8,10 +8,12 @@ import dask.array as da
 import draws
 import numpy as np
 import pytest
+from dask.base import compute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specufex_dask.sample import draw, event_hash, read
+from specufex_dask.blocks import record_chunked
+from specufex_dask.sample import draw, event_hash, read, split, together
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,12 +37,15 @@ def _numbered(n_records: int, *, chunk: int = 8, unusable: Array | None = None) 
 def _drawn(dataset: xr.Dataset, **changed: Any) -> tuple[Array, Array, int]:
     """Numbers of the drawn and the held-out records, and the number that could be fitted."""
     parameters: dict[str, Any] = {"held_out": 0.2, "memory_limit": 1e9, "seed": 0, "dtype": "float32"} | changed
-    sample = draw(dataset, "spectrogram", **parameters)
-    for values in (sample.records, sample.held_out):
+    kept = {name: parameters[name] for name in ("held_out", "dtype")}
+    records = split(dataset, record_chunked(dataset["spectrogram"]), **kept)
+    chosen = draw(records, records.within(parameters["memory_limit"]), parameters["seed"])
+    fitted, hidden = compute(together(records, chosen), together(records, records.held_out))
+    for values, numbers in ((fitted, chosen), (hidden, records.held_out)):
         assert values.dtype == np.dtype(parameters["dtype"])
         assert values.shape[1:] == (2, 3)
-        assert (values == values[:, :1, :1]).all(), "a record is read whole"
-    return sample.records[:, 0, 0].astype(int), sample.held_out[:, 0, 0].astype(int), sample.n_usable
+        assert (values == numbers[:, None, None]).all(), "the records read are those chosen, each whole"
+    return chosen, records.held_out, len(records.fitted)
 
 
 def test_the_hash_of_an_event_is_the_same_everywhere() -> None:

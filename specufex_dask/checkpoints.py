@@ -1,0 +1,156 @@
+"""Where a fit stands, in a file beside the store: written whole or not at all, read without unpickling.
+
+A fit that was killed goes on from its last checkpoint and ends with the bits of one that was
+not, for all that is random in it is keyed by its seed and the numbers of its steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from zipfile import BadZipFile
+
+import numpy as np
+
+from specufex_dask import runs, svi
+from specufex_dask.fits import Fit, State
+from specufex_dask.history import History
+from specufex_dask.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+Params = TypeVar("Params")
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+EVERY_SECONDS = 10.0
+"""A fit is not stored again before so many seconds went by."""
+
+_ROWS = ("number", "batch", "temperature", "size")
+
+
+@dataclass
+class Checkpoint(Generic[Params]):
+    """The file of a fit of one recipe, whose parameters are a dataclass of arrays of the type `kind`."""
+
+    path: Path
+    recipe_id: str
+    kind: type[Params]
+
+    def read(self) -> list[State[Params]] | None:
+        """The states that were stored; None if there are none that can be read, or those of another recipe."""
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                about = json.loads(arrays["about"].tobytes())
+                if about["recipe_id"] != self.recipe_id:
+                    return None
+                return [self._state(arrays, f"{i}.", stopped) for i, stopped in enumerate(about["stopped"])]
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
+
+    def write(self, states: list[State[Params]], max_steps: int, seconds: float) -> None:
+        """Store `states`: to another file first, which then takes the place of the old one."""
+        longest = max((state.history for state in states), key=lambda history: history.number)
+        about = {
+            "recipe_id": self.recipe_id,
+            "stopped": [state.history.stopped for state in states],
+            "step": longest.number,
+            "max_steps": max_steps,
+            "score": longest.last_score,
+            "size": longest.sizes[-1],
+            "seconds": seconds,
+        }
+        arrays: Arrays = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
+        for i, state in enumerate(states):
+            arrays |= {f"{i}.{name}": values for name, values in _arrays(state).items()}
+        content = BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".partial")  # one run holds the store, so one writes here
+        with beside.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.path)
+
+    def _state(self, arrays: Any, prefix: str, stopped: str) -> State[Params]:  # noqa: ANN401 - an open npz file
+        def params(which: str) -> Params:
+            names = [field.name for field in fields(cast("Any", self.kind))]
+            return self.kind(**{name: arrays[f"{prefix}{which}.{name}"] for name in names})
+
+        number, batch, temperature, size = (arrays[f"{prefix}step.{name}"].tolist() for name in _ROWS)
+        history = History(stopped=stopped)
+        rows = zip(number, batch, temperature, size, strict=True)
+        sizes, scores = (arrays[f"{prefix}history.{name}"].tolist() for name in ("sizes", "scores"))
+        for row, alive, score in zip(rows, sizes, scores, strict=True):
+            history.record(svi.Step(*row), alive, score)
+        return State(params("params"), params("best"), history)
+
+
+def _arrays(state: State[Any]) -> Arrays:
+    found: Arrays = {}
+    for which in ("params", "best"):
+        params = getattr(state, which)
+        found |= {f"{which}.{field.name}": getattr(params, field.name) for field in fields(params)}
+    history = state.history
+    found |= {f"step.{name}": np.array([getattr(step, name) for step in history.steps]) for name in _ROWS}
+    return found | {"history.sizes": np.array(history.sizes), "history.scores": np.array(history.scores)}
+
+
+@contextmanager
+def kept(
+    store: str | Path | None, stage: str, group: str | None, recipe_id: str, kind: type[Params]
+) -> Iterator[Checkpoint[Params] | None]:
+    """The checkpoint of a fit beside `store`, which no other run may write to meanwhile; None without a store."""
+    path = None if store is None else runs.checkpoint_path(store, stage, group)
+    if store is None or path is None:
+        yield None
+        return
+    with runs.holding(store):
+        yield Checkpoint(path, recipe_id, kind)
+
+
+def run(
+    fit: Fit[Params],
+    start: Callable[[Any], list[State[Params]]],
+    checkpoint: Checkpoint[Params] | None,
+    *,
+    title: str,
+    unit: str,
+) -> State[Params]:
+    """Run `fit` with a progress bar, from its `checkpoint` where there is one, else from ``start(sample)``.
+
+    `title` and `unit` (``"patterns"``) are for the display.
+    """
+    sample = fit.sample()
+    states = (checkpoint.read() if checkpoint else None) or start(sample.records)
+    with _following(fit, states, checkpoint, title, unit) as tell:
+        return fit.run(states, sample, tell=tell)
+
+
+@contextmanager
+def _following(
+    fit: Fit[Params], states: list[State[Params]], checkpoint: Checkpoint[Params] | None, title: str, unit: str
+) -> Iterator[Callable[[list[State[Params]]], None]]:
+    """What is to be called with each new list of states: it moves the bar, and stores them every few seconds."""
+    begun = stored = time.monotonic()
+    done = sum(state.history.number for state in states)
+    with progress(title, total=len(states) * fit.schedule.max_steps - done, unit="steps") as advance:
+
+        def tell(states: list[State[Params]]) -> None:
+            nonlocal stored, done
+            reached = sum(state.history.number for state in states)
+            last = states[0].history
+            advance(max(0, reached - done), note=f"{last.sizes[-1]} {unit}, held-out score {last.last_score:.4f}")
+            done = reached
+            if checkpoint and time.monotonic() - stored >= EVERY_SECONDS:
+                checkpoint.write(states, fit.schedule.max_steps, time.monotonic() - begun)
+                stored = time.monotonic()
+
+        yield tell

@@ -1,0 +1,246 @@
+"""A fit from its start to its end: many small steps on a sample, then large ones on all records.
+
+The many small steps that prune would cost more on the way than in the computing: they are taken
+on a sample, a look's worth in one task. From minibatches of more than 64 records on, each
+worker takes its share of a step where its records are. What the fit knows after each look is a
+few arrays, so it can be stored, and goes on from there with the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from dask.base import compute, persist
+from dask.delayed import Delayed, delayed
+
+from specufex_dask import svi
+from specufex_dask.blocks import one_blas_thread
+from specufex_dask.history import History
+from specufex_dask.minibatches import Minibatches
+from specufex_dask.sample import Records, draw, together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Params = TypeVar("Params")
+
+IN_SAMPLE = 64
+"""Largest minibatch that is taken from the sample."""
+
+_LOOKS_MORE_OFTEN = 5
+_RECORDS_TO_COMPARE = 2000
+_PASSES = 20
+_log = logging.getLogger("specufex_dask")
+
+
+@dataclass
+class State(Generic[Params]):
+    """Where a fit stands: all it needs to go on, with the same bits."""
+
+    params: Params
+    best: Params
+    history: History
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The records (record, …) that the small steps need, and the held-out ones, each where it was read."""
+
+    records: Delayed
+    held_out: Delayed
+
+
+@dataclass(frozen=True)
+class Fit(Generic[Params]):
+    """A fit to be run: the model, its records, and how.
+
+    Random numbers are keyed by the seed of the start (one of `seeds` each) and the epoch. With a
+    `tol` the fit stops when the held-out score does not rise any more over `window` looks, one
+    every `score_every` steps (five times as often where minibatches are large), and ends with
+    the parameters of the best. `begun` is the number of the last step of the model that the fit
+    goes on from.
+    """
+
+    model: svi.Model[Params]
+    records: Records
+    schedule: svi.Schedule
+    seeds: list[list[int]]
+    tol: float | None
+    records_per_task: int
+    score_every: int
+    memory_limit: float
+    window: int = 5
+    begun: int = 0
+    finish: bool = False
+
+    @property
+    def n_sampled(self) -> int:
+        """Records in the sample: what its steps take together, if there are so many and memory holds them."""
+        steps = range(self.begun + 1, self.schedule.max_steps + 1)
+        taken = sum(batch for batch in map(self.schedule.batch, steps) if batch <= IN_SAMPLE)
+        most = min(len(self.records.fitted), self.records.within(self.memory_limit))
+        return most if self.finish else min(most, max(1, taken))
+
+    def n_used(self, state: State[Params]) -> int:
+        """Different records that the steps of `state` took, or could take."""
+        streamed = sum(step.batch for step in state.history.steps if self._is_large(step))
+        return max(self.n_sampled, min(streamed, len(self.records.fitted)))
+
+    def sample(self) -> Sample:
+        """Read the sample; under a cluster it stays with a worker."""
+        chosen = draw(self.records, self.n_sampled, self.seeds[0][0])
+        return Sample(*persist(together(self.records, chosen), together(self.records, self.records.held_out)))
+
+    def run(
+        self,
+        states: list[State[Params]],
+        sample: Sample,
+        *,
+        tell: Callable[[list[State[Params]]], object] = lambda _: None,
+    ) -> State[Params]:
+        """Fit from `states`, one of each start; the start that explains the sample best goes on alone.
+
+        `tell` hears of each list of states that the fit could go on from.
+        """
+        with one_blas_thread():
+            while any(self._has_small_step(state) for state in states):
+                self._small_steps(states, sample)
+                tell(states)
+            state = self._best(states, sample)
+            self._large_steps(state, sample, tell)
+            if self.tol is not None:
+                state.params = state.best
+            if self.finish:
+                self._finish(state, sample)
+        return state
+
+    def _has_small_step(self, state: State[Params]) -> bool:
+        return not state.history.stopped and self.schedule.batch(state.history.number + 1) <= IN_SAMPLE
+
+    def _small_steps(self, states: list[State[Params]], sample: Sample) -> None:
+        """The steps to the next look of each start that still runs, side by side."""
+        running = [i for i, state in enumerate(states) if self._has_small_step(state)]
+        plans = [self._plan(states[i].history) for i in running]
+        bursts = [
+            _on(sample, _burst, self._sampled(self.seeds[i]), states[i].params, plan, states[i].history.seen)
+            for i, plan in zip(running, plans, strict=True)
+        ]
+        for i, plan, (params, sizes, score) in zip(running, plans, compute(*bursts), strict=True):
+            for step, size in zip(plan, sizes, strict=True):
+                states[i].history.record(step, size, score if step is plan[-1] else math.nan)
+            self._look(states[i], params)
+
+    def _sampled(self, seed: list[int]) -> Callable[..., svi.Sampled[Params]]:
+        return partial(svi.Sampled, self.model, seed=seed, records_per_task=self.records_per_task)
+
+    def _plan(self, history: History) -> list[svi.Step]:
+        """The small steps up to the next look."""
+        steps: list[svi.Step] = []
+        seen, number, available = history.seen, history.number + 1, self.n_sampled
+        while self.schedule.batch(number) <= IN_SAMPLE:
+            steps.append(self.schedule.step(number, seen, available))
+            seen += steps[-1].batch
+            if number % self.score_every == 0 or number == self.schedule.max_steps:
+                break
+            number += 1
+        return steps
+
+    def _large_steps(self, state: State[Params], sample: Sample, tell: Callable[[list[State[Params]]], object]) -> None:
+        """The steps whose records stream."""
+        if state.history.stopped:
+            return
+        largest = self.schedule.batch(self.schedule.max_steps)
+        stream = Minibatches(self.records, largest=largest, memory_limit=self.memory_limit, seed=self.seeds[0][0])
+        _log.info("minibatches of up to %d records: %s", largest, stream.reading)
+        every = max(1, self.score_every // _LOOKS_MORE_OFTEN)
+        try:
+            stream.skip([self.schedule.batch(step.number) for step in state.history.steps if self._is_large(step)])
+            while not state.history.stopped:
+                self._large_step(state, stream)
+                if state.history.number % every == 0 or state.history.number == self.schedule.max_steps:
+                    state.history.scores[-1] = _on(sample, _score, self.model, state.params).compute()
+                    self._look(state, state.params)
+                tell([state])
+        finally:
+            stream.close()
+
+    def _is_large(self, step: svi.Step) -> bool:
+        return step.number > self.begun and self.schedule.batch(step.number) > IN_SAMPLE
+
+    def _large_step(self, state: State[Params], stream: Minibatches) -> None:
+        number = state.history.number + 1
+        shares = stream.take(self.schedule.batch(number))
+        step = self.schedule.step(number, state.history.seen, sum(len(rows) for _, rows in shares))
+        total = stream.statistics(shares, self.model, state.params, step.temperature)
+        state.params = self.model.prune(self.model.global_step(state.params, total, step))
+        state.history.record(step, self.model.size(state.params), math.nan)
+
+    def _look(self, state: State[Params], params: Params) -> None:
+        """Take note of the parameters of the last step, and whether it was the last of all."""
+        state.params, history = params, state.history
+        first = max(self.schedule.settled, self.begun + 1)
+        if self.tol is not None:
+            if history.is_best(first):
+                state.best = params
+            if history.settled(self.tol, self.window, first):
+                history.stopped = "converged"
+        if not history.stopped and history.number == self.schedule.max_steps:
+            history.stopped = "max_steps"
+
+    def _best(self, states: list[State[Params]], sample: Sample) -> State[Params]:
+        """The start that explains the records of the sample best.
+
+        Local optima differ by less than the noise of a held-out score of a hundred records, and
+        a model has too few parameters to overfit thousands of frames.
+        """
+        if len(states) == 1:
+            return states[0]
+        last = [state.best if state.history.stopped and self.tol is not None else state.params for state in states]
+        scores = compute(*(_on(sample, _explained, self.model, params) for params in last))
+        return states[int(np.argmax(scores))]
+
+    def _finish(self, state: State[Params], sample: Sample) -> None:
+        """Passes over the sample at rho = 1 while they raise the held-out score."""
+        task = _on(sample, _finished, self._sampled(self.seeds[0]), state.params, state.history.number)
+        state.params, rows = task.compute()
+        for row in rows:
+            state.history.record(*row)
+
+
+def begin(params: Params, history: History | None = None) -> State[Params]:
+    """The state before the first step, or before those that follow `history`."""
+    return State(params, params, history or History())
+
+
+def _on(sample: Sample, function: Callable[..., Any], *arguments: object) -> Delayed:
+    """The lazy ``function(*arguments, records, held_out)``, computed where the sample is."""
+    # A partial, as dask would take lists and dataclasses among the arguments apart.
+    task: Delayed = delayed(partial(function, *arguments), pure=False, traverse=False)(sample.records, sample.held_out)
+    return task
+
+
+def _burst(
+    made: Callable[..., svi.Sampled[Params]], params: Params, steps: list[svi.Step], seen: int, *sample: Array
+) -> tuple[Params, list[int], float]:
+    return made(*sample).run(params, steps, seen)
+
+
+def _finished(
+    made: Callable[..., svi.Sampled[Params]], params: Params, last: int, *sample: Array
+) -> tuple[Params, list[tuple[svi.Step, int, float]]]:
+    return made(*sample).finish(params, last, _PASSES)
+
+
+def _score(model: svi.Model[Params], params: Params, _: Array, held_out: Array) -> float:
+    with one_blas_thread():
+        return svi.score(model, held_out, params)
+
+
+def _explained(model: svi.Model[Params], params: Params, records: Array, _: Array) -> float:
+    return model.score(records[:: max(1, len(records) // _RECORDS_TO_COMPARE)], params)[0]

@@ -1,0 +1,178 @@
+"""Minibatches of records that stream from many chunks, and the sums over one, taken where its records are.
+
+Records are read in pieces, runs of neighbours in one chunk, and pieces in groups of at least 16
+from different chunks; the minibatches of a group take its records in a seeded order. So each
+epoch reads every record once, a minibatch mixes many chunks, and memory holds two groups: the
+one in use, and the next, which is read meanwhile.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from dask.base import persist
+from dask.delayed import Delayed, delayed
+
+from specufex_dask.blocks import n_workers
+from specufex_dask.sample import LEAST_CHUNKS
+from specufex_dask.svi import Model, Statistics, tree_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from specufex_dask.sample import Records
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Params = TypeVar("Params")
+
+Share = tuple[int, Array]
+"""What a minibatch takes of one piece: the number of the piece, and the rows in it."""
+
+_ROWS = 16
+_MOST_SHARES = 64
+_FAN_IN = 8
+
+
+class Minibatches:
+    """The minibatches of a fit, in a seeded order that depends on neither the scheduler nor the workers.
+
+    `largest` is the number of records in the largest minibatch. Where all records fit in
+    `memory_limit` bytes of each worker, they are kept there after the first epoch.
+    """
+
+    def __init__(self, records: Records, *, largest: int, memory_limit: float, seed: int) -> None:
+        self._records, self._seed = records, seed
+        self._pieces = _pieces(records, largest, memory_limit)
+        self._groups = _groups(self._pieces, largest, seed)
+        self._n_turns = 0
+        self._now, self._ahead = _Group([], []), next(self._groups)
+        self._order, self._taken = np.empty(0, int), 0
+        self.kept = len(records.fitted) * records.record_bytes <= memory_limit * n_workers()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._read: dict[int, Future[dict[int, Delayed]]] = {}
+        self._known: dict[int, Delayed] = {}
+
+    def take(self, asked: int) -> list[Share]:
+        """The next minibatch, of at most `asked` records: the last ones of a group may be fewer."""
+        if self._taken == len(self._order):
+            self._turn()
+        left = len(self._order) - self._taken
+        batch = -(-left // -(-left // asked))
+        chosen = np.sort(self._order[self._taken : self._taken + batch])
+        self._taken += batch
+        piece = np.searchsorted(self._now.edges, chosen, side="right") - 1
+        return [(self._now.pieces[p], chosen[piece == p] - self._now.edges[p]) for p in np.unique(piece)]
+
+    def skip(self, asked: list[int]) -> None:
+        """Go past minibatches that were taken before, without reading their records."""
+        for batch in asked:
+            self.take(batch)
+
+    @property
+    def reading(self) -> str:
+        """In words, how the records are read."""
+        if self.kept:
+            return "all records fit in the memory of the workers and are kept there"
+        n_chunks = len({self._pieces[number][0] for number in self._ahead.pieces})
+        return f"the records do not fit in memory_limit and stream, {n_chunks} chunks at a time"
+
+    def statistics(self, shares: list[Share], model: Model[Params], params: Params, temperature: float) -> Statistics:
+        """Sums over the records of `shares`, each taken where its piece is, then added in a fixed tree."""
+        pieces = self._loaded()
+        shared = delayed(params, traverse=False)
+        local = delayed(partial(_sums, model, temperature), pure=False, traverse=False)
+        sums = [local(shared, rows, pieces[number]) for number, rows in shares]
+        while len(sums) > 1:
+            sums = [delayed(tree_sum, pure=False)(sums[i : i + _FAN_IN]) for i in range(0, len(sums), _FAN_IN)]
+        total: Statistics = sums[0].compute()
+        return total
+
+    def close(self) -> None:
+        """Forget the records that are held."""
+        self._reader.shutdown(cancel_futures=True)
+        self._read.clear()
+        self._known.clear()
+
+    def _turn(self) -> None:
+        """Go on to the next group."""
+        self._read.pop(self._n_turns, None)
+        self._n_turns += 1
+        self._now, self._ahead = self._ahead, next(self._groups)
+        n_records = int(self._now.edges[-1])
+        self._order = np.random.default_rng([self._seed, 3, self._n_turns]).permutation(n_records)
+        self._taken = 0
+
+    def _loaded(self) -> dict[int, Delayed]:
+        """The pieces of the group in use, on the workers; the next group is on its way."""
+        for turn, group in ((self._n_turns, self._now), (self._n_turns + 1, self._ahead)):
+            if turn not in self._read:
+                self._read[turn] = self._reader.submit(self._load, group)
+        return self._read[self._n_turns].result()
+
+    def _load(self, group: _Group) -> dict[int, Delayed]:
+        missing = [number for number in group.pieces if number not in self._known]
+        array, dtype = self._records.array, self._records.dtype
+        lazy = [array.blocks[chunk][rows].astype(dtype) for chunk, rows in (self._pieces[number] for number in missing)]
+        found = dict(zip(missing, (piece.to_delayed().item() for piece in persist(*lazy)), strict=True))
+        if self.kept:
+            self._known |= found
+        return self._known | found
+
+
+class _Group:
+    """Pieces by their numbers; the records of piece p are those from ``edges[p]`` on."""
+
+    def __init__(self, pieces: list[int], lengths: list[int]) -> None:
+        self.pieces, self.edges = pieces, np.concatenate([[0], np.cumsum(lengths, dtype=int)])
+
+
+def _pieces(records: Records, largest: int, memory_limit: float) -> list[tuple[int, Array]]:
+    """Chunk and rows in it of each piece, in the order of the records.
+
+    A piece is a chunk, or less where two groups would not fit in `memory_limit`, or where
+    there are fewer than 16 chunks; more than 64 shares of a minibatch would be too small.
+    """
+    edges = np.concatenate([[0], np.cumsum(records.array.chunks[0])])
+    fitting = records.within(memory_limit / (2 * LEAST_CHUNKS))
+    enough = -(-len(records.fitted) // LEAST_CHUNKS)
+    length = max(min(fitting, enough), -(-largest // _MOST_SHARES), _ROWS) // _ROWS * _ROWS
+    pieces = []
+    for chunk, (first, last) in enumerate(pairwise(edges)):
+        bounds = np.searchsorted(records.fitted, [first, last])
+        rows = records.fitted[slice(*bounds)] - first
+        pieces += [(chunk, rows[i : i + length]) for i in range(0, len(rows), length)]
+    return pieces
+
+
+def _groups(pieces: list[tuple[int, Array]], largest: int, seed: int) -> Iterator[_Group]:
+    """Groups of at least 16 pieces and `largest` records, for ever, if there are so many.
+
+    Each epoch has its own seeded order. It goes round the chunks, a piece of each in a round, so
+    neighbours in it are of different chunks.
+    """
+    chunks = np.array([chunk for chunk, _ in pieces])
+    lengths = [len(rows) for _, rows in pieces]
+    enough = max(LEAST_CHUNKS, -(-largest * len(pieces) // sum(lengths)))
+    for epoch in range(2**31):
+        shuffled = np.random.default_rng([seed, 2, epoch]).permutation(len(pieces))
+        order = shuffled[np.argsort(_occurrence(chunks[shuffled]), kind="stable")]
+        for group in np.array_split(order, max(1, len(pieces) // enough)):
+            yield _Group(group.tolist(), [lengths[piece] for piece in group])
+
+
+def _occurrence(chunks: Array) -> Array:
+    """How often the chunk of each entry occurred before it."""
+    order = np.argsort(chunks, kind="stable")
+    ordered = chunks[order]
+    first = np.searchsorted(ordered, ordered, side="left")
+    result = np.empty(len(chunks), int)
+    result[order] = np.arange(len(chunks)) - first
+    return result
+
+
+def _sums(model: Model[Params], temperature: float, params: Params, rows: Array, piece: Array) -> Statistics:
+    return model.local_step(piece if len(rows) == len(piece) else piece[rows], params, temperature)

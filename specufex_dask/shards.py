@@ -1,0 +1,161 @@
+"""The shards of a stage along `record`: which are missing, and writing those, one task each.
+
+A shard is done when its `quality`, which is written last, is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import dask.array as da
+import numpy as np
+import zarr
+
+from specufex_dask import runs
+from specufex_dask.blocks import record_chunked
+from specufex_dask.progress import compute_followed, progress
+from specufex_dask.zarr_keys import chunks_of, remove_partial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import xarray as xr
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_EVERY = 5.0  # seconds between two entries of progress in a log
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+layout = threading.Lock()
+"""Held while files are laid out or cleared above a stage's own, where another thread's stage has them too."""
+
+
+def attributes(store: str | Path, path: str) -> dict[str, Any] | None:
+    """Attributes of a group whose template is whole: its recipe is written last."""
+    try:
+        found = dict(zarr.open_group(str(store), path=path, mode="r").attrs)
+    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+        return None
+    return found if "recipe" in found else None
+
+
+def missing(store: str | Path, path: str, held: Mapping[str, Any]) -> list[int]:
+    """Numbers of the shards not yet written of a group with the attributes `held`."""
+    if "records_per_task" not in held:
+        return []
+    quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
+    present = chunks_of(quality)
+    return [i for i in range(len(sizes(quality.shape[0], held))) if f"c/{i}" not in present]
+
+
+def sizes(n_records: int, held: Mapping[str, Any]) -> list[int]:
+    """Records of each shard of a group with the attributes `held`; all are equal but the last."""
+    records_per_task = held.get("records_per_task", max(n_records, 1))
+    return [min(records_per_task, n_records - first) for first in range(0, n_records, records_per_task)]
+
+
+class Journal:
+    """What a save has written so far, told to the log of the run every few seconds."""
+
+    def __init__(self, store: str | Path, path: str) -> None:
+        self._store, self._path = store, path
+        self._start = self._told = time.monotonic()
+        self._done: dict[str, int] = {}
+
+    def begin(self, shard_sizes: list[int], lacking: list[int]) -> None:
+        """Tell how many shards and records there are, and how many of them are written already."""
+        n_records, n_lacking = sum(shard_sizes), sum(shard_sizes[i] for i in lacking)
+        self._done = {"shards_done": len(shard_sizes) - len(lacking), "records_done": n_records - n_lacking}
+        self.tell("started", shards=len(shard_sizes), records=n_records)
+
+    def shard_done(self, n_records: float) -> None:
+        """Count one shard more."""
+        self._done["shards_done"] += 1
+        self._done["records_done"] += int(n_records)
+        if time.monotonic() - self._told > _EVERY:
+            self.tell("progress")
+
+    def tell(self, event: str, **more: object) -> None:
+        """Write `event` to the log, with what is done and how long that took."""
+        self._told = time.monotonic()
+        seconds = round(self._told - self._start, 3)
+        runs.note(self._store, self._path, event, **self._done, **more, seconds=seconds)
+
+
+@contextmanager
+def recorded(store: str | Path, path: str) -> Iterator[Journal]:
+    """Log how a save ended, and say of a full disk what is left to do. Raises ``OSError`` then."""
+    journal = Journal(store, path)
+    try:
+        yield journal
+    except BaseException as error:
+        first_line, *_ = [*str(error).splitlines(), ""]
+        journal.tell("failed", error=f"{type(error).__name__}: {first_line}")
+        number = _full_disk(error)
+        if number is None:
+            raise
+        raise OSError(number, _room(store, path)) from error
+    journal.tell("finished")
+
+
+def _full_disk(error: BaseException | None) -> int | None:
+    """The number of the error of a full disk, or of a quota used up, that led to `error`."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _room(store: str | Path, path: str) -> str:
+    held = attributes(store, path)
+    left = "" if held is None else f" its {len(missing(store, path, held))} missing shards"
+    again = "free space and save again" + (": only these are computed." if left else ".")
+    return f"got {os.strerror(errno.ENOSPC).lower()} for {path!r} of {store}, expected room for{left or ' it'}: {again}"
+
+
+def write(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str, journal: Journal) -> None:
+    """Compute and write the shards of the variables `names` that are missing, each by one task."""
+    held = attributes(store, path) or {}
+    lacking = missing(store, path, held)
+    shard_sizes = sizes(dataset.sizes["record"], held) if "record" in dataset.sizes else []
+    journal.begin(shard_sizes, lacking)
+    if not lacking:
+        return
+    with layout:
+        remove_partial(zarr.open_group(str(store), path=path, mode="r+"))
+    # In the chunks of the template: those of a run that goes on where another was killed may be others.
+    arrays = [record_chunked(dataset[name]).rechunk({0: held["records_per_task"]}) for name in names]
+    first = da.from_array(np.arange(dataset.sizes["record"]), chunks=(arrays[0].chunks[0],))
+    operands = [item for i, a in enumerate([first, *arrays]) for item in (a.blocks[lacking], _axes(i, a.ndim))]
+    written = da.blockwise(
+        _write_block, ("record",), *operands, concatenate=True, dtype=np.int64, meta=np.empty(0, np.int64),
+        adjust_chunks={"record": 1}, names=names, store=str(store), path=path,
+    )  # fmt: skip
+    tasks = {(written.name, i): shard_sizes[number] for i, number in enumerate(lacking)}
+    with progress(f"save {path}", total=sum(tasks.values()), unit="records") as draw:
+
+        def advance(n_records: float) -> None:
+            draw(n_records)
+            journal.shard_done(n_records)
+
+        compute_followed(written, advance, tasks=tasks)
+
+
+def _axes(number: int, ndim: int) -> tuple[str, ...]:
+    return ("record", *(f"{number}_{axis}" for axis in range(1, ndim)))
+
+
+def _write_block(records: Array, *blocks: Array, names: list[str], store: str, path: str) -> Array:
+    group = zarr.open_group(store, path=path, mode="r+")
+    region = slice(int(records[0]), int(records[-1]) + 1)
+    for name, block in zip(names, blocks, strict=True):
+        # A chunk of zeros must be written too: that it is there says that it is done.
+        array = cast("zarr.Array[Any]", group[name]).with_config({"write_empty_chunks": True})
+        array[region] = block.astype("datetime64[ns]").view("int64") if block.dtype.kind == "M" else block
+    return np.array([len(records)])
