@@ -134,10 +134,10 @@ def client() -> Any:  # noqa: ANN401 - a distributed.Client, whose package is no
     return active if hasattr(active, "scheduler_info") else None
 
 
-def n_workers() -> int:
-    """Processes that compute: the workers of the active Client's cluster, or this one."""
+def workers() -> list[str]:
+    """Addresses of the workers of the active Client's cluster, in order; none without one."""
     active = client()
-    return 1 if active is None else max(1, len(active.ncores()))
+    return [] if active is None else sorted(active.ncores())
 
 
 class _OneThread:

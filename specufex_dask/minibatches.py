@@ -14,10 +14,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from dask.base import persist
+from dask.base import compute, persist
 from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from specufex_dask.blocks import n_workers
+from specufex_dask.blocks import workers
 from specufex_dask.sample import LEAST_CHUNKS
 from specufex_dask.svi import Model, Statistics, tree_sum
 
@@ -51,7 +52,7 @@ class Minibatches:
         self._n_turns = 0
         self._now, self._ahead = _Group([], []), next(self._groups)
         self._order, self._taken = np.empty(0, int), 0
-        self.kept = len(records.fitted) * records.record_bytes <= memory_limit * n_workers()
+        self.kept = len(records.fitted) * records.record_bytes <= memory_limit * max(1, len(workers()))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._read: dict[int, Future[dict[int, Delayed]]] = {}
         self._known: dict[int, Delayed] = {}
@@ -83,13 +84,12 @@ class Minibatches:
     def statistics(self, shares: list[Share], model: Model[Params], params: Params, temperature: float) -> Statistics:
         """Sums over the records of `shares`, each taken where its piece is, then added in a fixed tree."""
         pieces = self._loaded()
-        shared = delayed(params, traverse=False)
-        local = delayed(partial(_sums, model, temperature), pure=False, traverse=False)
-        sums = [local(shared, rows, pieces[number]) for number, rows in shares]
-        while len(sums) > 1:
+        # Each task brings the parameters along: as a task of their own, one worker would have to hand them to all.
+        local = delayed(partial(_sums, model, params, temperature), pure=False, traverse=False)
+        sums = [local(rows, pieces[number]) for number, rows in shares]
+        while len(sums) > _FAN_IN:
             sums = [delayed(tree_sum, pure=False)(sums[i : i + _FAN_IN]) for i in range(0, len(sums), _FAN_IN)]
-        total: Statistics = sums[0].compute()
-        return total
+        return tree_sum(list(compute(*sums)))
 
     def close(self) -> None:
         """Forget the records that are held."""
@@ -116,18 +116,20 @@ class Minibatches:
     def _load(self, group: _Group) -> dict[int, Delayed]:
         missing = [number for number in group.pieces if number not in self._known]
         array, dtype = self._records.array, self._records.dtype
-        lazy = [array.blocks[chunk][rows].astype(dtype) for chunk, rows in (self._pieces[number] for number in missing)]
-        found = dict(zip(missing, (piece.to_delayed().item() for piece in persist(*lazy)), strict=True))
+        pieces = (self._pieces[number] for number in missing)
+        lazy = [array.blocks[chunk][rows].astype(dtype).to_delayed().item() for chunk, rows in pieces]
+        found = dict(zip(missing, persist(*_spread(lazy, group.first)), strict=True))
         if self.kept:
             self._known |= found
         return self._known | found
 
 
 class _Group:
-    """Pieces by their numbers; the records of piece p are those from ``edges[p]`` on."""
+    """Pieces by their numbers, `first` before them in all groups; the records of piece p are those from edges[p] on."""
 
-    def __init__(self, pieces: list[int], lengths: list[int]) -> None:
-        self.pieces, self.edges = pieces, np.concatenate([[0], np.cumsum(lengths, dtype=int)])
+    def __init__(self, pieces: list[int], lengths: list[int], first: int = 0) -> None:
+        self.pieces, self.first = pieces, first
+        self.edges = np.concatenate([[0], np.cumsum(lengths, dtype=int)])
 
 
 def _pieces(records: Records, largest: int, memory_limit: float) -> list[tuple[int, Array]]:
@@ -149,19 +151,36 @@ def _pieces(records: Records, largest: int, memory_limit: float) -> list[tuple[i
 
 
 def _groups(pieces: list[tuple[int, Array]], largest: int, seed: int) -> Iterator[_Group]:
-    """Groups of at least 16 pieces and `largest` records, for ever, if there are so many.
+    """Groups of at least 16 pieces and `largest` records, if there are so many, for ever.
 
-    Each epoch has its own seeded order. It goes round the chunks, a piece of each in a round, so
-    neighbours in it are of different chunks.
+    The order in which they are made up goes round the chunks, a piece of each in a round, so the
+    pieces of a group are of different chunks. Each epoch has its own order of the groups.
     """
     chunks = np.array([chunk for chunk, _ in pieces])
     lengths = [len(rows) for _, rows in pieces]
     enough = max(LEAST_CHUNKS, -(-largest * len(pieces) // sum(lengths)))
+    shuffled = np.random.default_rng([seed, 2]).permutation(len(pieces))
+    order = shuffled[np.argsort(_occurrence(chunks[shuffled]), kind="stable")]
+    groups, first = [], 0
+    for group in np.array_split(order, max(1, len(pieces) // enough)):
+        groups.append(_Group(group.tolist(), [lengths[piece] for piece in group], first))
+        first += len(group)
     for epoch in range(2**31):
-        shuffled = np.random.default_rng([seed, 2, epoch]).permutation(len(pieces))
-        order = shuffled[np.argsort(_occurrence(chunks[shuffled]), kind="stable")]
-        for group in np.array_split(order, max(1, len(pieces) // enough)):
-            yield _Group(group.tolist(), [lengths[piece] for piece in group])
+        for number in np.random.default_rng([seed, 4, epoch]).permutation(len(groups)):
+            yield groups[number]
+
+
+def _spread(pieces: list[Delayed], first: int) -> list[Delayed]:
+    """`pieces` evenly over the workers of a cluster, so that each has as much to do in a step."""
+    addresses = workers()
+    if not addresses:
+        return pieces
+    spread = []
+    for i, piece in enumerate(pieces):
+        where = {"workers": [addresses[(first + i) % len(addresses)]], "allow_other_workers": True}
+        layer = MaterializedLayer(dict(piece.__dask_graph__()), annotations=where)
+        spread.append(Delayed(piece.key, HighLevelGraph({piece.key: layer}, {piece.key: set()})))
+    return spread
 
 
 def _occurrence(chunks: Array) -> Array:
@@ -174,5 +193,5 @@ def _occurrence(chunks: Array) -> Array:
     return result
 
 
-def _sums(model: Model[Params], temperature: float, params: Params, rows: Array, piece: Array) -> Statistics:
+def _sums(model: Model[Params], params: Params, temperature: float, rows: Array, piece: Array) -> Statistics:
     return model.local_step(piece if len(rows) == len(piece) else piece[rows], params, temperature)

@@ -100,5 +100,4 @@ def _drawn(number: Array, family: Array, *, of: Truth, n_time: int) -> Results:
         state = np.minimum((steps[family, state] < rng.random((len(number), 1))).sum(axis=1), _N_STATES - 1)
     level *= rng.standard_gamma(3.0, level.shape, dtype=np.float32) / 3
     mean = np.matmul(of.dictionary.astype("float32"), level.swapaxes(1, 2))
-    levels: Array = rng.standard_gamma(np.maximum(mean, 1e-3), dtype=np.float32)
-    return {"spectrogram": levels}
+    return {"spectrogram": np.asarray(rng.standard_gamma(np.maximum(mean, 1e-3), dtype=np.float32))}
