@@ -116,16 +116,18 @@ def record_chunked(array: xr.DataArray) -> da.Array:
     return rechunked
 
 
-def run_tasks(calls: list[tuple[Any, ...]]) -> list[Any]:
-    """Results of `calls` (function, argument, …) in their order, side by side in this process.
+def run_tasks(calls: list[tuple[Any, ...]], n_threads: int | None = None) -> list[Any]:
+    """Results of `calls` (function, argument, …) in their order, on `n_threads` of this process (None: one a core).
 
     The steps of a fit are too short for ``dask.compute``, which spends a millisecond on each.
     """
     keys = [f"task-{uuid4()}" for _ in calls]
     # The configuration, not the active scheduler: inside a task of a cluster that is the cluster again.
     in_turn = dask.config.get("scheduler", None) in {"sync", "synchronous", "single-threaded"}
-    get = dask.local.get_sync if in_turn else dask.threaded.get
-    return list(get(dict(zip(keys, calls, strict=True)), keys))
+    graph = dict(zip(keys, calls, strict=True))
+    if in_turn or n_threads == 1:
+        return list(dask.local.get_sync(graph, keys))
+    return list(dask.threaded.get(graph, keys, num_workers=n_threads))
 
 
 def client() -> Any:  # noqa: ANN401 - a distributed.Client, whose package is not imported without one
@@ -138,6 +140,12 @@ def workers() -> list[str]:
     """Addresses of the workers of the active Client's cluster, in order; none without one."""
     active = client()
     return [] if active is None else sorted(active.ncores())
+
+
+def threads_per_worker() -> int | None:
+    """Threads of a worker of the active Client's cluster; None without one."""
+    active = client()
+    return min(active.ncores().values(), default=None) if active else None
 
 
 class _OneThread:

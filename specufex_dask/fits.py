@@ -1,8 +1,8 @@
 """A fit from its start to its end: many small steps on a sample, then large ones on all records.
 
 The many small steps that prune would cost more on the way than in the computing: they are taken
-on a sample, a look's worth in one task. From minibatches of more than 64 records on, each
-worker takes its share of a step where its records are. What the fit knows after each look is a
+on a sample, a look's worth in one task. Of larger minibatches each worker takes its share where
+its records are. What the fit knows after each look is a
 few arrays, so it can be stored, and goes on from there with the same bits.
 """
 
@@ -19,7 +19,7 @@ from dask.base import compute, persist
 from dask.delayed import Delayed, delayed
 
 from specufex_dask import svi
-from specufex_dask.blocks import one_blas_thread
+from specufex_dask.blocks import one_blas_thread, threads_per_worker
 from specufex_dask.history import History
 from specufex_dask.minibatches import Minibatches
 from specufex_dask.sample import Records, draw, together
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 Params = TypeVar("Params")
 
-IN_SAMPLE = 64
-"""Largest minibatch that is taken from the sample."""
+ALL_IN_SAMPLE = 64
+"""A fit whose largest minibatch is no larger takes all of them from the sample."""
+
+IN_SAMPLE = 16
+"""Largest minibatch that any other fit takes from the sample."""
 
 _LOOKS_MORE_OFTEN = 5
 _RECORDS_TO_COMPARE = 2000
@@ -81,15 +84,16 @@ class Fit(Generic[Params]):
 
     @property
     def n_sampled(self) -> int:
-        """Records in the sample: what its steps take together, if there are so many and memory holds them."""
+        """Records in the sample: all where memory holds them, else no more than its steps take."""
+        n_fitted, most = len(self.records.fitted), self.records.within(self.memory_limit)
+        if n_fitted <= most or self.finish:
+            return min(n_fitted, most)
         steps = range(self.begun + 1, self.schedule.max_steps + 1)
-        taken = sum(batch for batch in map(self.schedule.batch, steps) if batch <= IN_SAMPLE)
-        most = min(len(self.records.fitted), self.records.within(self.memory_limit))
-        return most if self.finish else min(most, max(1, taken))
+        return min(most, max(1, sum(self.schedule.batch(step) for step in steps if not self._is_large(step))))
 
     def n_used(self, state: State[Params]) -> int:
         """Different records that the steps of `state` took, or could take."""
-        streamed = sum(step.batch for step in state.history.steps if self._is_large(step))
+        streamed = sum(step.batch for step in state.history.steps if self._is_large(step.number))
         return max(self.n_sampled, min(streamed, len(self.records.fitted)))
 
     def sample(self) -> Sample:
@@ -121,7 +125,7 @@ class Fit(Generic[Params]):
         return state
 
     def _has_small_step(self, state: State[Params]) -> bool:
-        return not state.history.stopped and self.schedule.batch(state.history.number + 1) <= IN_SAMPLE
+        return not state.history.stopped and not self._is_large(state.history.number + 1)
 
     def _small_steps(self, states: list[State[Params]], sample: Sample) -> None:
         """The steps to the next look of each start that still runs, side by side."""
@@ -137,13 +141,15 @@ class Fit(Generic[Params]):
             self._look(states[i], params)
 
     def _sampled(self, seed: list[int]) -> Callable[..., svi.Sampled[Params]]:
-        return partial(svi.Sampled, self.model, seed=seed, records_per_task=self.records_per_task)
+        return partial(
+            svi.Sampled, self.model, seed=seed, records_per_task=self.records_per_task, n_threads=threads_per_worker()
+        )
 
     def _plan(self, history: History) -> list[svi.Step]:
         """The small steps up to the next look."""
         steps: list[svi.Step] = []
         seen, number, available = history.seen, history.number + 1, self.n_sampled
-        while self.schedule.batch(number) <= IN_SAMPLE:
+        while not self._is_large(number):
             steps.append(self.schedule.step(number, seen, available))
             seen += steps[-1].batch
             if number % self.score_every == 0 or number == self.schedule.max_steps:
@@ -160,7 +166,9 @@ class Fit(Generic[Params]):
         _log.info("minibatches of up to %d records: %s", largest, stream.reading)
         every = max(1, self.score_every // _LOOKS_MORE_OFTEN)
         try:
-            stream.skip([self.schedule.batch(step.number) for step in state.history.steps if self._is_large(step)])
+            stream.skip(
+                [self.schedule.batch(step.number) for step in state.history.steps if self._is_large(step.number)]
+            )
             while not state.history.stopped:
                 self._large_step(state, stream)
                 if state.history.number % every == 0 or state.history.number == self.schedule.max_steps:
@@ -170,8 +178,11 @@ class Fit(Generic[Params]):
         finally:
             stream.close()
 
-    def _is_large(self, step: svi.Step) -> bool:
-        return step.number > self.begun and self.schedule.batch(step.number) > IN_SAMPLE
+    def _is_large(self, number: int) -> bool:
+        """Whether the records of the step of that number stream."""
+        largest = self.schedule.batch(self.schedule.max_steps)
+        in_sample = ALL_IN_SAMPLE if largest <= ALL_IN_SAMPLE else IN_SAMPLE
+        return number > self.begun and self.schedule.batch(number) > in_sample
 
     def _large_step(self, state: State[Params], stream: Minibatches) -> None:
         number = state.history.number + 1

@@ -120,8 +120,8 @@ class Sampled(Generic[Params]):
     """Steps on `records` (record, …) in memory; many of them are one task, run where the sample is.
 
     Random numbers are keyed by (*seed, epoch), never by who computes. The pieces of a minibatch
-    run side by side on threads, `records_per_task` each: a number of the fit, so that the sums
-    do not depend on the cores.
+    run side by side on `n_threads` (None: one a core), `records_per_task` each: a number of the
+    fit, so that the sums do not depend on the cores.
     """
 
     model: Model[Params]
@@ -129,6 +129,7 @@ class Sampled(Generic[Params]):
     held_out: Array
     seed: list[int]
     records_per_task: int
+    n_threads: int | None = None
     _orders: dict[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
     def run(self, params: Params, steps: list[Step], seen: int) -> tuple[Params, list[int], float]:
@@ -191,7 +192,7 @@ class Sampled(Generic[Params]):
         if len(pieces) == 1:
             return self.model.local_step(self.records[pieces[0]], params, temperature)
         calls = [(self.model.local_step, self.records[piece], params, temperature) for piece in pieces]
-        return tree_sum(run_tasks(calls))
+        return tree_sum(run_tasks(calls, self.n_threads))
 
 
 def score(model: Model[Params], held_out: Array, params: Params) -> float:

@@ -92,8 +92,8 @@ def test_without_held_out_records_all_steps_are_taken() -> None:
 
 def test_large_minibatches_stream_and_count_alike() -> None:
     """Small steps from the sample, then large ones from all records, in one history."""
-    fit = _fit(3000, schedule=GROWING, score_every=10)
-    assert fit.n_sampled == 20 * 2 + 5 * (4 + 8 + 16 + 32 + 64), "no more than the small steps take"
+    fit = _fit(3000, schedule=GROWING, score_every=10, memory_limit=2000 * 8)
+    assert fit.n_sampled == 20 * 2 + 5 * (4 + 8 + 16), "no more than the small steps take"
     state = _run(fit)
     batches = [step.batch for step in state.history.steps]
     assert batches[:20] == [2] * 20
@@ -101,7 +101,7 @@ def test_large_minibatches_stream_and_count_alike() -> None:
     assert max(batches) == 128
     assert len(batches) == 90
     looks = [step.number for step, score in zip(state.history.steps, state.history.scores, strict=True) if score < 0]
-    assert looks[:4] == [10, 20, 30, 40]
+    assert looks[:4] == [10, 20, 30, 35], "the end of the small steps is a look"
     assert looks[-3:] == [86, 88, 90], "five times as often"
     assert state.params[0] == pytest.approx(1499.5, rel=0.1)
     assert fit.n_used(state) == 3000
@@ -120,8 +120,8 @@ def test_a_fit_goes_on_from_any_state_with_the_same_bits(n_starts: int) -> None:
     fit = _fit(3000, schedule=GROWING, score_every=10, seeds=seeds, tol=1e-9)
     whole = _run(fit, lambda states: told.append(copy.deepcopy(states)))
     assert {len(states) for states in told} == {1, n_starts}
-    assert len(told) > 20
-    for states in told[::4]:
+    assert len(told) > 15
+    for states in told[::3]:
         again = fit.run(copy.deepcopy(states), fit.sample())
         np.testing.assert_array_equal(again.params, whole.params)
         np.testing.assert_array_equal(again.history.scores, whole.history.scores)
