@@ -17,11 +17,12 @@ import dask.config
 import dask.local
 import dask.threaded
 import numpy as np
+from dask._task_spec import Task, convert_legacy_graph  # no public name
 from dask.delayed import delayed
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     import xarray as xr
@@ -32,6 +33,8 @@ RECORDS_PER_TASK = 256
 
 Results = dict[str, np.ndarray[Any, Any]]
 Outputs = dict[str, tuple[tuple[int, ...], "DTypeLike"]]
+
+_nobody, _several = object(), object()
 
 _TAKEN = {"function"} | {
     name
@@ -114,6 +117,26 @@ def record_chunked(array: xr.DataArray) -> da.Array:
     data = first.data if first.chunks else da.from_array(first.values, chunks=(RECORDS_PER_TASK, *first.shape[1:]))
     rechunked: da.Array = data.rechunk(dict.fromkeys(range(1, data.ndim), -1))
     return rechunked
+
+
+def one_task_each(graph: Mapping[Any, Any], keys: list[Any]) -> dict[Any, Any]:
+    """`graph` with all that only one of `keys` needs in the task of that key.
+
+    A scheduler spends as long on a slice as on a fingerprint; what several keys need stays apart.
+    """
+    nodes = convert_legacy_graph(graph)
+    owner: dict[Any, Any] = {}
+    for key in keys:
+        waiting = [key]
+        while waiting:
+            needed = waiting.pop()
+            if owner.get(needed, _nobody) not in (key, _several):
+                owner[needed] = _several if needed in owner else key
+                waiting.extend(nodes[needed].dependencies)
+    own: dict[Any, list[Any]] = {}
+    for needed, whose in owner.items():
+        own.setdefault(needed if whose is _several else whose, []).append(nodes[needed])
+    return {key: Task.fuse(*tasks, key=key) if len(tasks) > 1 else tasks[0] for key, tasks in own.items()}
 
 
 def run_tasks(calls: list[tuple[Any, ...]], n_threads: int | None = None) -> list[Any]:

@@ -15,6 +15,8 @@ from dask.callbacks import Callback
 from dask.core import flatten
 from dask.system import CPU_COUNT
 
+from specufex_dask.blocks import one_task_each
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _POLL = 0.2  # seconds between two looks at the futures of a cluster
 _lock = threading.Lock()
 _bars: list[Progress] = []  # the display in use: rich draws one at a time, nested work adds a line to it
+
+_LARGE_GRAPH = {"distributed.admin.large-graph-warning-threshold": "1GB"}
 
 
 class Advance(Protocol):
@@ -85,9 +89,10 @@ def compute_followed(
     keys = list(flatten([optimized.__dask_keys__()]))
     get = dask.base.get_scheduler(collections=[collection])
     futures = getattr(getattr(get, "__self__", None), "futures", None)
-    graph = optimized.__dask_graph__()
+    graph = one_task_each(optimized.__dask_graph__(), keys)
     if futures is not None:
-        with _watching(futures, tasks, advance):
+        # A million records make a graph of 20 MB, which dask would warn of: it is a task a shard, and no data.
+        with dask.config.set(_LARGE_GRAPH), _watching(futures, tasks, advance):
             return list(get(graph, keys))
     callbacks = [*Callback.active, _finished(tasks, advance)]
     if get is not dask.threaded.get or dask.config.get("pool", None) is not None:

@@ -25,6 +25,7 @@ N_FAMILIES = 8
 _N_PATTERNS = 12
 _N_STATES = 10
 _N_VISITED = 3
+_CLIPPED_BELOW = 0.01
 
 
 @dataclass(frozen=True)
@@ -100,4 +101,6 @@ def _drawn(number: Array, family: Array, *, of: Truth, n_time: int) -> Results:
         state = np.minimum((steps[family, state] < rng.random((len(number), 1))).sum(axis=1), _N_STATES - 1)
     level *= rng.standard_gamma(3.0, level.shape, dtype=np.float32) / 3
     mean = np.matmul(of.dictionary.astype("float32"), level.swapaxes(1, 2))
-    return {"spectrogram": np.asarray(rng.standard_gamma(np.maximum(mean, 1e-3), dtype=np.float32))}
+    levels = np.asarray(rng.standard_gamma(np.maximum(mean, 1e-3), dtype=np.float32))
+    levels[levels < _CLIPPED_BELOW] = 0  # as decibels are; a gamma of so small a shape is also denormal now and then
+    return {"spectrogram": levels}

@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import specufex_dask as sx
-from specufex_dask.blocks import RECORDS_PER_TASK, map_records, one_blas_thread, record_chunked, run_tasks
+from specufex_dask.blocks import (
+    RECORDS_PER_TASK,
+    map_records,
+    one_blas_thread,
+    one_task_each,
+    record_chunked,
+    run_tasks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,3 +242,34 @@ def test_a_record_does_not_know_its_neighbours(stage: str) -> None:
     whole = _whole(stage, "float64").isel(record=[3, 34])
     for name in whole.data_vars:
         np.testing.assert_allclose(alone[name].values, whole[name].values, rtol=1e-9, atol=1e-9)
+
+
+def test_a_shard_is_one_task_and_what_shards_share_stays_apart() -> None:
+    numbers = da.arange(40, chunks=8)
+    weights = {"factor": 3.0}
+
+    def two(block: Array, *, weights: dict[str, float]) -> dict[str, Array]:
+        return {"tripled": weights["factor"] * block, "negative": -1.0 * block}
+
+    results = map_records(two, [numbers], {"tripled": ((), float), "negative": ((), float)}, weights=weights)
+    total = results["tripled"] + results["negative"]
+    (optimized,) = dask.optimize(total)
+    keys = [(total.name, i) for i in range(5)]
+    graph = one_task_each(optimized.__dask_graph__(), keys)
+    assert set(keys) <= set(graph)
+    assert len(graph) == len(keys) + 1, "a task a block, and the constant"
+    np.testing.assert_array_equal(np.concatenate(dask.get(graph, keys)), 2.0 * np.arange(40))
+
+
+def test_what_two_keys_need_is_computed_once() -> None:
+    calls: list[int] = []
+
+    def counted(value: int) -> int:
+        calls.append(value)
+        return value
+
+    graph = {"a": (counted, 1), "b": (counted, "a"), "x": (counted, "b"), "y": (pow, "b", 2), "z": (counted, 7)}
+    joined = one_task_each(graph, ["x", "y", "z"])
+    assert set(joined) == {"a", "b", "x", "y", "z"}
+    assert dask.get(joined, ["x", "y", "z"]) == (1, 1, 7)
+    assert sorted(calls) == [1, 1, 1, 7]

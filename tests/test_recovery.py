@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import draws
+import families
 import numpy as np
 import pytest
 from sklearn.metrics import normalized_mutual_info_score
 
 import specufex_dask as sx
-from specufex_dask import models
+from specufex_dask import hmm as hmm_module
+from specufex_dask import models, svi
+from specufex_dask import nmf as nmf_module
+from specufex_dask.hmm import GammaPoissonHMM
 from specufex_dask.kernels import fingerprint
+from specufex_dask.nmf import GammaPoisson
 
 SCALES = (2, 6, 20, 60)
 TO_FIT, TO_DECODE = 300, 100
@@ -81,3 +86,27 @@ def test_patterns_of_one_draw() -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_patterns_of_more_draws(seed: int) -> None:
     _assert_recovered(seed)
+
+
+@pytest.mark.slow
+def test_a_catalogue_in_order_of_families_is_fitted_like_a_shuffled_one() -> None:
+    """Both streamed in little memory; scored on the same records, which neither has seen."""
+    unseen = families.spectrograms(6400, in_order=False, n_frequencies=24, n_time=20).isel(record=slice(None, None, 32))
+    levels = np.ascontiguousarray(unseen["spectrogram"].values)
+    scores = []
+    for in_order in (True, False):
+        given = families.spectrograms(8000, in_order=in_order, chunk=128, n_frequencies=24, n_time=20)
+        nmf = sx.fit_nmf(given, seed=0, n_patterns=30, batch_size=128, memory_limit=2e6)
+        hmm = sx.fit_hmm(sx.compute_activations(given, nmf), nmf, seed=0, batch_size=128, memory_limit=1e6)
+        assert nmf.attrs["n_sampled"] > 4000, "the larger minibatches streamed"
+        names = ("dictionary_shape", "dictionary_rate", "weight_shape", "weight_rate")
+        factors = svi.score(
+            GammaPoisson(30, 1e5, 0), levels, nmf_module.Posterior(*(nmf[name].values for name in names))
+        )
+        loudness = sx.compute_activations(unseen, nmf)["activation"].values * nmf["gain"].values[:, None]
+        names = ("emission_shape", "emission_rate", "mean_initial", "mean_transition")
+        states = svi.score(
+            GammaPoissonHMM(15, 8000), loudness, hmm_module.Posterior(*(hmm[name].values for name in names))
+        )
+        scores.append((factors, states))
+    np.testing.assert_allclose(*scores, rtol=0.01)
