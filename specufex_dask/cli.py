@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s")  # to standard error
+    logging.getLogger("specufex_dask").setLevel(logging.INFO)
     try:
         arguments.command(arguments)
     except (ValueError, OSError, ImportError, BusyStoreError) as error:

@@ -14,6 +14,7 @@ import dask.array as da
 import draws
 import numpy as np
 import pytest
+from dask.local import get_sync
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -253,12 +254,12 @@ def test_a_shard_is_one_task_and_what_shards_share_stays_apart() -> None:
 
     results = map_records(two, [numbers], {"tripled": ((), float), "negative": ((), float)}, weights=weights)
     total = results["tripled"] + results["negative"]
-    (optimized,) = dask.optimize(total)
+    (optimized,) = dask.base.optimize(total)
     keys = [(total.name, i) for i in range(5)]
     graph = one_task_each(optimized.__dask_graph__(), keys)
     assert set(keys) <= set(graph)
     assert len(graph) == len(keys) + 1, "a task a block, and the constant"
-    np.testing.assert_array_equal(np.concatenate(dask.get(graph, keys)), 2.0 * np.arange(40))
+    np.testing.assert_array_equal(np.concatenate(get_sync(graph, keys)), 2.0 * np.arange(40))
 
 
 def test_what_two_keys_need_is_computed_once() -> None:
@@ -271,5 +272,5 @@ def test_what_two_keys_need_is_computed_once() -> None:
     graph = {"a": (counted, 1), "b": (counted, "a"), "x": (counted, "b"), "y": (pow, "b", 2), "z": (counted, 7)}
     joined = one_task_each(graph, ["x", "y", "z"])
     assert set(joined) == {"a", "b", "x", "y", "z"}
-    assert dask.get(joined, ["x", "y", "z"]) == (1, 1, 7)
+    assert get_sync(joined, ["x", "y", "z"]) == (1, 1, 7)
     assert sorted(calls) == [1, 1, 1, 7]
