@@ -109,4 +109,4 @@ def test_a_catalogue_in_order_of_families_is_fitted_like_a_shuffled_one() -> Non
             GammaPoissonHMM(15, 8000), loudness, hmm_module.Posterior(*(hmm[name].values for name in names))
         )
         scores.append((factors, states))
-    np.testing.assert_allclose(*scores, rtol=0.01)
+    np.testing.assert_allclose(scores[0], scores[1], rtol=0.01)

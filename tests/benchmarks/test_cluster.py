@@ -16,7 +16,7 @@ import pytest
 
 import specufex_dask as sx
 from specufex_dask import nmf, svi
-from specufex_dask.blocks import map_records
+from specufex_dask.blocks import Outputs, map_records
 from specufex_dask.kernels import fingerprint
 from specufex_dask.kernels import nmf as nmf_kernel
 from specufex_dask.minibatches import Minibatches
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.benchmark
 
 N_WORKERS, BLOCK, N_PATTERNS, N_STATES = 64, 256, 75, 15
 TASKS_PER_WORKER = 60
-SHAPE = {"n_frequencies": 308, "n_time": 200}
+SHAPE: dict[str, Any] = {"n_frequencies": 308, "n_time": 200}
 ONE_PROCESS = {
     # What 64 workers do at any time, in one process here; it would drown what a step costs.
     "distributed.admin.system-monitor.interval": "60s",
@@ -53,7 +53,7 @@ def _cluster(n_workers: int, **how: Any) -> Iterator[None]:
         LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None, **how) as cluster,  # type: ignore[no-untyped-call]
         Client(cluster) as client,  # type: ignore[no-untyped-call]
     ):
-        client.wait_for_workers(n_workers)  # type: ignore[no-untyped-call]
+        client.wait_for_workers(n_workers)
         yield
 
 
@@ -77,7 +77,7 @@ def test_two_workers_against_one(stored: xr.Dataset, tmp_path: Path, figures: Fi
     for n_workers in (1, 2):
         with _cluster(n_workers):
             warm = sx.compute_fingerprints(stored.isel(record=slice(0, 256)), first, hmm)
-            dask.compute(warm["fingerprint"].data, warm["quality"].data)
+            warm["fingerprint"].compute()
             lazy = sx.compute_fingerprints(stored, first, hmm)
             seconds["map stage"][n_workers] = _seconds(lambda: sx.save(lazy, tmp_path / f"{n_workers}.zarr"))  # noqa: B023
             seconds["fit"][n_workers] = _seconds(lambda: sx.fit_nmf(stored, seed=0, batch_size=256, max_steps=3300))
@@ -165,9 +165,10 @@ def _step_seconds(seconds: float) -> float:
 
 def _map_seconds(seconds: float, n_tasks: int) -> float:
     number = da.arange(n_tasks * BLOCK, chunks=BLOCK)
-    shape = {"fingerprint": ((N_STATES, N_STATES), "float32")}
+    shape: Outputs = {"fingerprint": ((N_STATES, N_STATES), "float32")}
     lazy = map_records(_sleeping, [number], shape, seconds=seconds)["fingerprint"]
-    written = lazy.map_blocks(_counted, chunks=(1,), drop_axis=[1, 2], dtype=np.int64, meta=np.empty(0, np.int64))
+    counted: dict[str, Any] = {"chunks": (1,), "drop_axis": [1, 2], "dtype": np.int64, "meta": np.empty(0, np.int64)}
+    written = da.map_blocks(_counted, lazy, **counted)
     tasks = {(written.name, i): BLOCK for i in range(n_tasks)}
     return _seconds(lambda: compute_followed(written, lambda *_, **__: None, tasks=tasks))
 
