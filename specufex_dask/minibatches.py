@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from dask.base import compute, persist
 from dask.delayed import Delayed, delayed
-from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from specufex_dask.blocks import workers
 from specufex_dask.sample import LEAST_CHUNKS
@@ -118,18 +117,17 @@ class Minibatches:
         array, dtype = self._records.array, self._records.dtype
         pieces = (self._pieces[number] for number in missing)
         lazy = [array.blocks[chunk][rows].astype(dtype).to_delayed().item() for chunk, rows in pieces]
-        found = dict(zip(missing, persist(*_spread(lazy, group.first)), strict=True))
+        found = dict(zip(missing, persist(*lazy), strict=True))
         if self.kept:
             self._known |= found
         return self._known | found
 
 
 class _Group:
-    """Pieces by their numbers, `first` before them in all groups; the records of piece p are those from edges[p] on."""
+    """Pieces by their numbers; the records of piece p are those from ``edges[p]`` on."""
 
-    def __init__(self, pieces: list[int], lengths: list[int], first: int = 0) -> None:
-        self.pieces, self.first = pieces, first
-        self.edges = np.concatenate([[0], np.cumsum(lengths, dtype=int)])
+    def __init__(self, pieces: list[int], lengths: list[int]) -> None:
+        self.pieces, self.edges = pieces, np.concatenate([[0], np.cumsum(lengths, dtype=int)])
 
 
 def _pieces(records: Records, largest: int, memory_limit: float) -> list[tuple[int, Array]]:
@@ -154,33 +152,19 @@ def _groups(pieces: list[tuple[int, Array]], largest: int, seed: int) -> Iterato
     """Groups of at least 16 pieces and `largest` records, if there are so many, for ever.
 
     The order in which they are made up goes round the chunks, a piece of each in a round, so the
-    pieces of a group are of different chunks. Each epoch has its own order of the groups.
+    pieces of a group are of different chunks. Each epoch has its own order of the groups, which
+    stay as they are: read together, their pieces lie evenly over the workers.
     """
     chunks = np.array([chunk for chunk, _ in pieces])
     lengths = [len(rows) for _, rows in pieces]
     enough = max(LEAST_CHUNKS, -(-largest * len(pieces) // sum(lengths)))
     shuffled = np.random.default_rng([seed, 2]).permutation(len(pieces))
     order = shuffled[np.argsort(_occurrence(chunks[shuffled]), kind="stable")]
-    groups, first = [], 0
-    for group in np.array_split(order, max(1, len(pieces) // enough)):
-        groups.append(_Group(group.tolist(), [lengths[piece] for piece in group], first))
-        first += len(group)
+    cuts = np.array_split(order, max(1, len(pieces) // enough))
+    groups = [_Group(group.tolist(), [lengths[piece] for piece in group]) for group in cuts]
     for epoch in range(2**31):
         for number in np.random.default_rng([seed, 4, epoch]).permutation(len(groups)):
             yield groups[number]
-
-
-def _spread(pieces: list[Delayed], first: int) -> list[Delayed]:
-    """`pieces` evenly over the workers of a cluster, so that each has as much to do in a step."""
-    addresses = workers()
-    if not addresses:
-        return pieces
-    spread = []
-    for i, piece in enumerate(pieces):
-        where = {"workers": [addresses[(first + i) % len(addresses)]], "allow_other_workers": True}
-        layer = MaterializedLayer(dict(piece.__dask_graph__()), annotations=where)
-        spread.append(Delayed(piece.key, HighLevelGraph({piece.key: layer}, {piece.key: set()})))
-    return spread
 
 
 def _occurrence(chunks: Array) -> Array:
