@@ -7,6 +7,7 @@ not, for all that is random in it is keyed by its seed and the numbers of its st
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from specufex_dask import runs, svi
+from specufex_dask import faults, runs, svi
 from specufex_dask.fits import Fit, State
 from specufex_dask.history import History
 from specufex_dask.progress import progress
@@ -32,6 +33,11 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 EVERY_SECONDS = 10.0
 """A fit is not stored again before so many seconds went by."""
 
+_UNSTORED = (
+    "got %s for the checkpoint of %s, expected to write %s: free space there. The fit goes on; if it were killed, it "
+    "would begin again at the last checkpoint that was written."
+)
+_log = logging.getLogger("specufex_dask")
 _ROWS = ("number", "batch", "temperature", "size")
 
 
@@ -55,7 +61,10 @@ class Checkpoint(Generic[Params]):
             return None
 
     def write(self, states: list[State[Params]], max_steps: int, seconds: float) -> None:
-        """Store `states`: to another file first, which then takes the place of the old one."""
+        """Store `states`: to another file first, which then takes the place of the old one.
+
+        Raises ``OSError`` where that cannot be written, such as of a full disk; the old one stays.
+        """
         longest = max((state.history for state in states), key=lambda history: history.number)
         about = {
             "recipe_id": self.recipe_id,
@@ -73,11 +82,15 @@ class Checkpoint(Generic[Params]):
         np.savez(content, allow_pickle=False, **arrays)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".partial")  # one run holds the store, so one writes here
-        with beside.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.path)
+        try:
+            with beside.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path)
+        except OSError:
+            beside.unlink(missing_ok=True)  # of a full disk not even the half is kept
+            raise
 
     def _state(self, arrays: Any, prefix: str, stopped: str) -> State[Params]:  # noqa: ANN401 - an open npz file
         def params(which: str) -> Params:
@@ -128,10 +141,15 @@ def run(
 
     `title` and `unit` (``"patterns"``) are for the display.
     """
-    sample = fit.sample()
-    states = (checkpoint.read() if checkpoint else None) or start(sample.records)
-    with _following(fit, states, checkpoint, title, unit) as tell:
-        return fit.run(states, sample, tell=tell)
+    again = f"fit again{', which goes on from the last checkpoint' if checkpoint else ''}."
+    with faults.explained(title, lambda: "it", again):
+        sample = fit.sample()
+        stored = checkpoint.read() if checkpoint else None
+        states = stored or start(sample.records)
+        if stored:
+            _log.info("%s goes on from step %d", title, max(state.history.number for state in stored))
+        with _following(fit, states, checkpoint, title, unit) as tell:
+            return fit.run(states, sample, tell=tell)
 
 
 @contextmanager
@@ -140,17 +158,23 @@ def _following(
 ) -> Iterator[Callable[[list[State[Params]]], None]]:
     """What is to be called with each new list of states: it moves the bar, and stores them every few seconds."""
     begun = stored = time.monotonic()
+    failed = False
     done = sum(state.history.number for state in states)
     with progress(title, total=len(states) * fit.schedule.max_steps - done, unit="steps") as advance:
 
         def tell(states: list[State[Params]]) -> None:
-            nonlocal stored, done
+            nonlocal stored, done, failed
             reached = sum(state.history.number for state in states)
             last = states[0].history
             advance(max(0, reached - done), note=f"{last.sizes[-1]} {unit}, held-out score {last.last_score:.4f}")
             done = reached
             if checkpoint and time.monotonic() - stored >= EVERY_SECONDS:
-                checkpoint.write(states, fit.schedule.max_steps, time.monotonic() - begun)
+                try:
+                    checkpoint.write(states, fit.schedule.max_steps, time.monotonic() - begun)
+                except OSError as error:  # what a fit loses by being ended is more than its checkpoint
+                    if not failed:
+                        _log.warning(_UNSTORED, error, title, checkpoint.path)
+                    failed = True
                 stored = time.monotonic()
 
         yield tell

@@ -197,10 +197,19 @@ def _locked(place: Path, store: str | Path) -> BaseFileLock:
         raise BusyStoreError(msg) from None
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     ours = Holder(os.getpid(), socket.gethostname(), _user(), _now(), command)
-    part = _holder_file(place).with_suffix(".part")
-    part.write_text(json.dumps(asdict(ours)), encoding="utf-8")
-    part.replace(_holder_file(place))
+    _sign(place, ours)
     return lock
+
+
+def _sign(place: Path, ours: Holder) -> None:
+    """Say who took the lock; where there is no room for that, nobody, rather than the run before."""
+    part = _holder_file(place).with_suffix(".part")
+    try:
+        part.write_text(json.dumps(asdict(ours)), encoding="utf-8")
+        part.replace(_holder_file(place))
+    except OSError:
+        part.unlink(missing_ok=True)
+        _holder_file(place).unlink(missing_ok=True)
 
 
 def _holder_file(place: Path) -> Path:

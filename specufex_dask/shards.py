@@ -5,8 +5,6 @@ A shard is done when its `quality`, which is written last, is there.
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
 import time
 from contextlib import contextmanager
@@ -16,9 +14,10 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from specufex_dask import runs
+from specufex_dask import faults, runs, schema
 from specufex_dask.blocks import record_chunked
 from specufex_dask.progress import compute_followed, progress
+from specufex_dask.stored import readable
 from specufex_dask.zarr_keys import chunks_of, remove_partial
 
 if TYPE_CHECKING:
@@ -30,25 +29,36 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _EVERY = 5.0  # seconds between two entries of progress in a log
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 layout = threading.Lock()
 """Held while files are laid out or cleared above a stage's own, where another thread's stage has them too."""
 
 
 def attributes(store: str | Path, path: str) -> dict[str, Any] | None:
     """Attributes of a group whose template is whole: its recipe is written last."""
-    try:
-        found = dict(zarr.open_group(str(store), path=path, mode="r").attrs)
-    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
-        return None
+    with readable(f"{store}/{path}"):
+        try:
+            found = dict(zarr.open_group(str(store), path=path, mode="r").attrs)
+        except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+            return None
     return found if "recipe" in found else None
+
+
+def outdated(store: str | Path, path: str, held: Mapping[str, Any]) -> str:
+    """What to do with a group with the attributes `held` in the layout of another version; empty for this one's."""
+    if held.get("schema_version") == schema.VERSION:
+        return ""
+    return (
+        f"got {path!r} of {store} in layout {held.get('schema_version')!r}, expected {schema.VERSION}: open it with "
+        f"the version of specufex_dask that wrote it, or compute it again with overwrite=True."
+    )
 
 
 def missing(store: str | Path, path: str, held: Mapping[str, Any]) -> list[int]:
     """Numbers of the shards not yet written of a group with the attributes `held`."""
     if "records_per_task" not in held:
         return []
-    quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
+    with readable(f"{store}/{path}"):
+        quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
     present = chunks_of(quality)
     return [i for i in range(len(sizes(quality.shape[0], held))) if f"c/{i}" not in present]
 
@@ -66,9 +76,11 @@ class Journal:
         self._store, self._path = store, path
         self._start = self._told = time.monotonic()
         self._done: dict[str, int] = {}
+        self._lacking: list[int] = []
 
     def begin(self, shard_sizes: list[int], lacking: list[int]) -> None:
         """Tell how many shards and records there are, and how many of them are written already."""
+        self._lacking = lacking
         n_records, n_lacking = sum(shard_sizes), sum(shard_sizes[i] for i in lacking)
         self._done = {"shards_done": len(shard_sizes) - len(lacking), "records_done": n_records - n_lacking}
         self.tell("started", shards=len(shard_sizes), records=n_records)
@@ -80,6 +92,11 @@ class Journal:
         if time.monotonic() - self._told > _EVERY:
             self.tell("progress")
 
+    def part(self, key: Any) -> str:  # noqa: ANN401 - a key of dask
+        """What the task `key` of the save does."""
+        writes = isinstance(key, tuple) and str(key[0]).startswith(_write_block.__name__.strip("_"))
+        return f"shard {self._lacking[key[1]]}" if writes else "one task"
+
     def tell(self, event: str, **more: object) -> None:
         """Write `event` to the log, with what is done and how long that took."""
         self._told = time.monotonic()
@@ -89,34 +106,22 @@ class Journal:
 
 @contextmanager
 def recorded(store: str | Path, path: str) -> Iterator[Journal]:
-    """Log how a save ended, and say of a full disk what is left to do. Raises ``OSError`` then."""
+    """Log how a save ended, and say of a full disk, or of workers that died, what is left to do."""
     journal = Journal(store, path)
-    try:
-        yield journal
-    except BaseException as error:
-        first_line, *_ = [*str(error).splitlines(), ""]
-        journal.tell("failed", error=f"{type(error).__name__}: {first_line}")
-        number = _full_disk(error)
-        if number is None:
+
+    def left() -> str:
+        held = attributes(store, path)
+        return "it" if held is None else f"its {len(missing(store, path, held))} missing shards"
+
+    again = "save again: only what is missing is computed."
+    with faults.explained(f"{path!r} of {store}", left, again, part=journal.part):
+        try:
+            yield journal
+        except BaseException as error:
+            first_line, *_ = [*str(error).splitlines(), ""]
+            journal.tell("failed", error=f"{type(error).__name__}: {first_line}")
             raise
-        raise OSError(number, _room(store, path)) from error
     journal.tell("finished")
-
-
-def _full_disk(error: BaseException | None) -> int | None:
-    """The number of the error of a full disk, or of a quota used up, that led to `error`."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return error.errno
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _room(store: str | Path, path: str) -> str:
-    held = attributes(store, path)
-    left = "" if held is None else f" its {len(missing(store, path, held))} missing shards"
-    again = "free space and save again" + (": only these are computed." if left else ".")
-    return f"got {os.strerror(errno.ENOSPC).lower()} for {path!r} of {store}, expected room for{left or ' it'}: {again}"
 
 
 def write(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str, journal: Journal) -> None:
@@ -127,11 +132,10 @@ def write(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str, j
     journal.begin(shard_sizes, lacking)
     if not lacking:
         return
-    with layout:
-        remove_partial(zarr.open_group(str(store), path=path, mode="r+"))
+    _clear(store, path)
     # In the chunks of the template: those of a run that goes on where another was killed may be others.
     arrays = [record_chunked(dataset[name]).rechunk({0: held["records_per_task"]}) for name in names]
-    first = da.from_array(np.arange(dataset.sizes["record"]), chunks=(arrays[0].chunks[0],))
+    first = da.arange(dataset.sizes["record"], chunks=(arrays[0].chunks[0],))
     operands = [item for i, a in enumerate([first, *arrays]) for item in (a.blocks[lacking], _axes(i, a.ndim))]
     written = da.blockwise(
         _write_block, ("record",), *operands, concatenate=True, dtype=np.int64, meta=np.empty(0, np.int64),
@@ -145,6 +149,13 @@ def write(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str, j
             journal.shard_done(n_records)
 
         compute_followed(written, advance, tasks=tasks)
+    _clear(store, path)  # of what a worker that was killed on the way had begun
+
+
+def _clear(store: str | Path, path: str) -> None:
+    """Remove the files that a killed write left."""
+    with layout:
+        remove_partial(zarr.open_group(str(store), path=path, mode="r+"))
 
 
 def _axes(number: int, ndim: int) -> tuple[str, ...]:

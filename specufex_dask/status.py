@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from specufex_dask import runs, shards
+from specufex_dask import runs, shards, stored
 from specufex_dask.schema import QUALITY, SCHEMAS
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FLOW = list(SCHEMAS)
+_REFUSED = {"torn", "outdated"}
 _COLUMNS = ("stage", "records", "shards", "left", "records/s", "state")
 
 
@@ -51,7 +52,8 @@ class StageStatus:
 
     path: str
     state: str
-    """``whole``, ``being written``, ``broken off`` or ``failed``; ``fit`` of a model with a checkpoint alone."""
+    """``whole``, ``being written``, ``broken off`` or ``failed``; ``fit`` of a model with a checkpoint alone;
+    ``torn`` of one whose files cannot be read, ``outdated`` of one in the layout of another version."""
     shards: int = 0
     records: int = 0
     shards_left: int = 0
@@ -67,6 +69,8 @@ class StageStatus:
     def todo(self) -> str:
         """What saving this stage again would do; empty if it is whole."""
         group, _, stage = self.path.rpartition("/")
+        if self.state in _REFUSED:
+            return self.error
         if self.fit:
             return f"fit_{stage}{f' of {group}' if group else ''} continues at {self.fit.reached}"
         if self.shards_left:
@@ -80,7 +84,8 @@ class StageStatus:
     def cells(self) -> tuple[str, ...]:
         """The stage as a line of the table."""
         flagged = ", ".join(f"{n:,} {reason}" for reason, n in self.flagged.items())
-        told = [self.state, self.error, self.fit.told if self.fit else "", f"flagged: {flagged}" if flagged else ""]
+        error = "" if self.state in _REFUSED else self.error  # whose error is all that there is to do
+        told = [self.state, error, self.fit.told if self.fit else "", f"flagged: {flagged}" if flagged else ""]
         counts = [f"{n:,}" for n in (self.records, self.shards, self.shards_left)] if self.records else [""] * 3
         return (self.path, *counts, f"{self.rate:,.0f}" if self.rate else "", "; ".join(text for text in told if text))
 
@@ -154,9 +159,27 @@ def _stage(
     store: str | Path, path: str, log: list[dict[str, Any]], fit: Fit | None, holder: runs.Holder | None
 ) -> StageStatus:
     entries = [entry for entry in log if entry["stage"] == path]
+    try:
+        held = shards.attributes(store, path)
+        outdated = shards.outdated(store, path, held) if held else ""
+        if outdated:
+            return StageStatus(path, "outdated", error=outdated)
+        return _described(store, path, held, entries, fit=fit, holder=holder)
+    except OSError as error:
+        return StageStatus(path, "torn", error=str(error))
+
+
+def _described(
+    store: str | Path,
+    path: str,
+    held: dict[str, Any] | None,
+    entries: list[dict[str, Any]],
+    *,
+    fit: Fit | None,
+    holder: runs.Holder | None,
+) -> StageStatus:
     last = entries[-1] if entries else {}
-    held = shards.attributes(store, path)
-    quality = None if held is None else _quality(store, path)
+    quality = None if held is None else _quality(store, path, held)
     records = 0 if quality is None else len(quality)
     sizes = shards.sizes(records, held or {})
     lacking = shards.missing(store, path, held) if held else []
@@ -198,11 +221,13 @@ def _order(path: str) -> tuple[str, int]:
     return group, _FLOW.index(stage) if stage in _FLOW else len(_FLOW)
 
 
-def _quality(store: str | Path, path: str) -> np.ndarray[Any, np.dtype[Any]] | None:
+def _quality(store: str | Path, path: str, held: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[Any]] | None:
     """`quality` of a stage, of any value where it is not written; None for a stage without it."""
     if not any(variable.name == "quality" for variable in SCHEMAS[path.rpartition("/")[2]].variables):
         return None
-    return np.asarray(zarr.open_array(str(store), path=f"{path}/quality", mode="r")[:])
+    with stored.readable(f"{store}/{path}"):
+        quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
+    return stored.values(f"{store}/{path}", quality, held.get("records_per_task"))
 
 
 def _flagged(quality: np.ndarray[Any, np.dtype[Any]] | None, sizes: list[int], lacking: list[int]) -> dict[str, int]:

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from specufex_dask import runs, schema, shards
+from specufex_dask import runs, schema, shards, stored
 from specufex_dask.recipe import difference, identity
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
     ------
     ValueError
         If the store does not hold the stage, or holds it in the layout of another version.
+    OSError
+        If a file of it is torn, also when a shard is computed; the error says what to do.
 
     Examples
     --------
@@ -114,12 +116,9 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
             f"got no stage {path!r} in {store}, which holds {held or 'no stage'}: save it first, or name one of these."
         )
         raise ValueError(msg)
-    if attributes.get("schema_version") != schema.VERSION:
-        msg = (
-            f"got {path!r} of {store} in layout {attributes.get('schema_version')!r}, expected {schema.VERSION}: "
-            f"open it with the version of specufex_dask that wrote it, or compute it again with overwrite=True."
-        )
-        raise ValueError(msg)
+    outdated = shards.outdated(store, path, attributes)
+    if outdated:
+        raise ValueError(outdated)
     unwritten = shards.missing(store, path, attributes)
     if unwritten:
         msg = (
@@ -127,11 +126,17 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
             f"written yet, expected all: save it again, which computes just those."
         )
         raise ValueError(msg)
-    opened = xr.open_zarr(str(store), group=path, consolidated=False, chunks=None, zarr_format=3)
+    place = f"{store}/{path}"
+    with stored.readable(place):
+        opened = xr.open_zarr(str(store), group=path, consolidated=False, chunks=None, zarr_format=3)
+        arrays = dict(zarr.open_group(str(store), path=path, mode="r").arrays())
     declared = [variable.name for variable in schema.SCHEMAS[stage].variables]
+    lost = [v.name for v in schema.SCHEMAS[stage].variables if not (v.optional or v.name in opened.variables)]
+    if lost:
+        raise stored.torn(place, f"without {', '.join(lost)}")
     ordered = opened[[name for name in declared if name in opened.data_vars]]
     ordered.attrs.pop("identity", None)
-    return _opened(ordered, ordered.attrs.pop("records_per_task", None))
+    return _opened(ordered, place, arrays, ordered.attrs.pop("records_per_task", None))
 
 
 def find(
@@ -246,13 +251,17 @@ def _records_per_task(dataset: xr.Dataset) -> int:
     return max(1, int(chunks[0]))
 
 
-def _opened(stage: xr.Dataset, records_per_task: int | None) -> xr.Dataset:
+def _opened(
+    stage: xr.Dataset, place: str, arrays: Mapping[str, zarr.Array[Any]], records_per_task: int | None
+) -> xr.Dataset:
     """`stage` with its shards as chunks; ids and axes in memory, for they say which records these are."""
-    small = {}
+    read: dict[Any, Any] = {}
     for name, array in stage.variables.items():
-        if array.dtype.kind in "OT":
-            small[name] = stage[name].astype(object)
-        elif "record" not in array.dims:
-            small[name] = stage[name].load()
-    chunked = stage.chunk({"record": records_per_task or -1}) if "record" in stage.dims else stage
-    return chunked.assign(small)
+        if "record" in array.dims and array.dtype.kind not in "OT":
+            part = stored.StoredVariable(place, stage[name], arrays[str(name)], records_per_task)
+            read[name] = array.dims, part.lazy(), array.attrs
+            continue
+        with stored.readable(place):
+            values = array.values
+        read[name] = array.dims, values.astype(object) if array.dtype.kind in "OT" else values, array.attrs
+    return stage.assign(read)

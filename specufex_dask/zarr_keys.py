@@ -22,6 +22,19 @@ def chunks_of(array: zarr.Array[Any]) -> set[str]:
     return sync(listed())
 
 
+def size_of(array: zarr.Array[Any], chunk: tuple[int, ...]) -> int:
+    """Bytes that the store holds of a chunk (a shard, where `array` has them); 0 if it holds none."""
+    key = f"{array.store_path.path}/{array.metadata.encode_chunk_key(chunk)}"
+
+    async def measured() -> int:
+        try:
+            return await array.store_path.store.getsize(key)
+        except FileNotFoundError:
+            return 0
+
+    return sync(measured())
+
+
 def remove_partial(group: zarr.Group) -> None:
     """Delete the half-written files in `group` and directly in the groups above it.
 

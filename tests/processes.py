@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import draws
 
@@ -31,6 +32,41 @@ def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def cluster(n_workers: int = 2, **options: Any) -> Iterator[Any]:
+    """The Client of a LocalCluster of processes with a thread each, which listen on the loopback alone."""
+    from distributed import Client, LocalCluster
+
+    fixed = {"n_workers": n_workers, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(**(fixed | options)) as made, Client(made) as client:  # type: ignore[no-untyped-call]
+        yield client
+
+
+@contextmanager
+def meanwhile(condition: Callable[[], object], action: Callable[[], object]) -> Iterator[None]:
+    """Wait for `condition` beside the block, and act once it holds: while the block still runs, or the test fails."""
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            wait_until(lambda: condition() or ended.is_set(), seconds=120)
+            assert not ended.is_set(), "the block ended before it came to that"
+            action()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the test sees it
+            failures.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        waiter.join()
+    for failure in failures:
+        raise failure
 
 
 def says(process: subprocess.Popen[str]) -> str:

@@ -104,7 +104,7 @@ def _assert_full(store: Path, dataset: xr.Dataset, *, shards: str) -> None:
         sx.save(dataset, store)
     assert re.fullmatch(
         rf"\[Errno 28\] got no space left on device for 'spectrograms' of {store}, expected room for its {shards} "
-        rf"missing shards: free space and save again: only these are computed\.",
+        rf"missing shards: free space and save again: only what is missing is computed\.",
         str(full.value),
     )
     assert isinstance(full.value.__cause__, OSError)
@@ -192,7 +192,10 @@ def test_a_disk_that_fills_up_and_is_cleared(tmp_path: Path) -> None:
     )
     told, left, as_many, same = done.stdout.splitlines()
     assert 0 < int(left) <= 12
-    assert f"expected room for its {left} missing shards: free space and save again: only these are computed." in told
+    assert (
+        f"expected room for its {left} missing shards: free space and save again: only what is missing is computed."
+        in told
+    )
     assert (as_many, same) == ("True", "True")
 
 

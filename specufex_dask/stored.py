@@ -1,0 +1,123 @@
+"""Reading what is stored: lazily, shard by shard; what is torn is an error that says what to do.
+
+A power cut, or a copy that broke off, leaves files that are empty, cut short or missing. Zarr reads
+some of these as its fill value, which would pass for data.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+
+from specufex_dask.zarr_keys import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import xarray as xr
+    import zarr
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@contextmanager
+def readable(place: str) -> Iterator[None]:
+    """Let what cannot be decoded in the block be an ``OSError`` that names its `place` in a store."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError) as error:  # as zarr and its codecs have it
+        raise torn(place, f"{type(error).__name__}: {error}") from error
+
+
+def torn(place: str, why: str, *, shard: int | None = None) -> OSError:
+    """The error of `place`, a stage or a variable in a store, that cannot be read, or of one `shard` of it."""
+    stage = place.rpartition("/")[0] if shard is not None else place
+    again = f"delete {stage} and save the stage again"
+    if shard is not None:
+        place = f"shard {shard} of {place}"
+        again = f"delete {stage}/quality/c/{shard}, which says that it is done, and save the stage again: "
+        again += "only this shard is computed"
+    return OSError(f"got {place} torn ({why}), expected it as it was written: {again}.")
+
+
+def values(stage: str, array: zarr.Array[Any], records_per_task: int | None) -> Array:
+    """All of `array` (record, …) of a `stage` (a path with its store), read at once."""
+    try:
+        return np.asarray(array[:])
+    except (RuntimeError, ValueError) as error:
+        if records_per_task is None:
+            raise torn(stage, str(error)) from error
+        place = f"{stage}/{array.basename}"
+        raise torn(place, str(error), shard=_first_torn(array, records_per_task)) from error
+
+
+def _first_torn(array: zarr.Array[Any], records_per_task: int) -> int:
+    """The number of the first shard of `array` (record, …) that cannot be read, of which there is one."""
+    for shard, first in enumerate(range(0, array.shape[0], records_per_task)):
+        try:
+            array[first : first + records_per_task]
+        except (RuntimeError, ValueError):
+            return shard
+    return -1  # it can be read meanwhile: whoever writes to the store has written it again
+
+
+@dataclass(frozen=True)
+class StoredVariable:
+    """A variable as `opened` from its `array` in the `stage` (a path with its store), to be read by dask.
+
+    `records_per_task` is None for a stage that was written from memory.
+    """
+
+    stage: str
+    opened: xr.DataArray
+    array: zarr.Array[Any]
+    records_per_task: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole."""
+        return self.opened.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self.opened.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of what is read."""
+        return self.opened.dtype
+
+    def lazy(self) -> da.Array:
+        """The lazy array (record, …), its chunks the shards."""
+        chunks = (self.records_per_task or -1, *self.shape[1:])
+        read: da.Array = da.from_array(self, chunks=chunks, asarray=False, meta=np.empty((0,) * self.ndim, self.dtype))
+        return read
+
+    def __getitem__(self, key: Any) -> Array:  # noqa: ANN401 - what dask indexes with
+        place = f"{self.stage}/{self.opened.name}"
+        shard = self._shard(key)
+        if shard is not None and not size_of(self.array, (shard, *(0,) * (self.ndim - 1))):
+            raise torn(place, "empty or missing", shard=shard)
+        try:
+            return np.asarray(self.opened.variable[key].values)
+        except (RuntimeError, ValueError) as error:
+            raise torn(place if shard is not None else self.stage, str(error), shard=shard) from error
+
+    def __dask_tokenize__(self) -> object:
+        return self.stage, self.opened.variable, self.records_per_task
+
+    def _shard(self, key: Any) -> int | None:  # noqa: ANN401
+        """The number of the shard of the records `key`; None where one file, perhaps of fill values, holds all."""
+        length = (self.array.shards or self.array.chunks or (0,))[0]
+        n_records = self.shape[0] if self.shape else 0
+        one_file = self.records_per_task is None or length != self.records_per_task
+        if one_file or n_records == 0 or (self.dtype.kind == "M" and n_records <= length):
+            return None
+        records = key[0] if isinstance(key, tuple) else key
+        chosen = range(n_records)[records] if isinstance(records, slice) else np.ravel(records)
+        return int(chosen[0]) // length if len(chosen) else None
