@@ -18,7 +18,7 @@ from specufex_dask import faults, runs, schema
 from specufex_dask.blocks import record_chunked
 from specufex_dask.progress import compute_followed, progress
 from specufex_dask.stored import readable
-from specufex_dask.zarr_keys import chunks_of, remove_partial
+from specufex_dask.zarr_keys import chunks_of, key_of, remove_partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -132,7 +132,7 @@ def write(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str, j
     journal.begin(shard_sizes, lacking)
     if not lacking:
         return
-    _clear(store, path)
+    _clear(store, path, names, lacking)
     # In the chunks of the template: those of a run that goes on where another was killed may be others.
     arrays = [record_chunked(dataset[name]).rechunk({0: held["records_per_task"]}) for name in names]
     first = da.arange(dataset.sizes["record"], chunks=(arrays[0].chunks[0],))
@@ -149,13 +149,18 @@ def write(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str, j
             journal.shard_done(n_records)
 
         compute_followed(written, advance, tasks=tasks)
-    _clear(store, path)  # of what a worker that was killed on the way had begun
+    _clear(store, path, names, [])  # of what a worker that was killed on the way had begun
 
 
-def _clear(store: str | Path, path: str) -> None:
-    """Remove the files that a killed write left."""
+def _clear(store: str | Path, path: str, names: list[Any], begun: list[int]) -> None:
+    """Remove the files that a killed write left, and what there is of the shards `begun`.
+
+    That may be torn, and zarr reads what there is of a shard before it writes it.
+    """
     with layout:
-        remove_partial(zarr.open_group(str(store), path=path, mode="r+"))
+        group = zarr.open_group(str(store), path=path, mode="r+")
+        arrays = [cast("zarr.Array[Any]", group[name]) for name in names]
+        remove_partial(group, {key_of(array, number) for array in arrays for number in begun})
 
 
 def _axes(number: int, ndim: int) -> tuple[str, ...]:

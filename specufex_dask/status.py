@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,13 @@ import zarr
 
 from specufex_dask import runs, shards, stored
 from specufex_dask.schema import QUALITY, SCHEMAS
+from specufex_dask.zarr_keys import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from zarr.storage import StorePath
 
 _FLOW = list(SCHEMAS)
 _REFUSED = {"torn", "outdated"}
@@ -149,7 +151,7 @@ def status(store: str | Path, *, group: str | None = None) -> Status:
     if root is None and not (holder or found):
         msg = f"got {store}, where there is no Zarr store, expected one that a run wrote: check the path."
         raise ValueError(msg)
-    found |= set(_stage_paths(root) if root is not None else ())
+    found |= set(_stage_paths(root.store_path) if root is not None else ())
     paths = sorted((path for path in found if group is None or path.startswith(f"{group}/")), key=_order)
     each = [_stage(store, path, log, checkpoints.get(path), holder) for path in paths]
     return Status(str(store), holder, each)
@@ -198,22 +200,20 @@ def _described(
 
 
 def _root(store: str | Path) -> zarr.Group | None:
-    try:
-        return zarr.open_group(str(store), mode="r")
-    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
-        return None
+    with stored.readable(f"{store}/zarr.json"):
+        try:
+            return zarr.open_group(str(store), mode="r")
+        except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+            return None
 
 
-def _stage_paths(group: zarr.Group) -> Iterator[str]:
-    """Paths of the groups of stages in `group`, and in the groups of stations in it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of files that a killed write left beside the groups
-        members = list(group.groups())
-    for name, member in members:
+def _stage_paths(place: StorePath) -> Iterator[str]:
+    """Paths of the stages in the group at `place`, and in the groups of stations in it; by name, as any may be torn."""
+    for name in names_in(place):
         if name in SCHEMAS:
-            yield member.path
+            yield (place / name).path
         else:
-            yield from _stage_paths(member)
+            yield from _stage_paths(place / name)
 
 
 def _order(path: str) -> tuple[str, int]:

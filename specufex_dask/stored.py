@@ -101,7 +101,7 @@ class StoredVariable:
     def __getitem__(self, key: Any) -> Array:  # noqa: ANN401 - what dask indexes with
         place = f"{self.stage}/{self.opened.name}"
         shard = self._shard(key)
-        if shard is not None and not size_of(self.array, (shard, *(0,) * (self.ndim - 1))):
+        if shard is not None and not size_of(self.array, shard):
             raise torn(place, "empty or missing", shard=shard)
         try:
             return np.asarray(self.opened.variable[key].values)

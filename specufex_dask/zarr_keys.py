@@ -8,6 +8,7 @@ from zarr.core.sync import sync  # zarr's own event loop: a notebook runs one of
 
 if TYPE_CHECKING:
     import zarr
+    from zarr.storage import StorePath
 
 _PARTIAL = ".partial"
 
@@ -22,9 +23,14 @@ def chunks_of(array: zarr.Array[Any]) -> set[str]:
     return sync(listed())
 
 
-def size_of(array: zarr.Array[Any], chunk: tuple[int, ...]) -> int:
-    """Bytes that the store holds of a chunk (a shard, where `array` has them); 0 if it holds none."""
-    key = f"{array.store_path.path}/{array.metadata.encode_chunk_key(chunk)}"
+def key_of(array: zarr.Array[Any], number: int) -> str:
+    """Key of the chunk (the shard, where `array` has them) of that number along the first dimension."""
+    return f"{array.store_path.path}/{array.metadata.encode_chunk_key((number, *(0,) * (array.ndim - 1)))}"
+
+
+def size_of(array: zarr.Array[Any], number: int) -> int:
+    """Bytes that the store holds of the chunk of that number along the first dimension; 0 if it holds none."""
+    key = key_of(array, number)
 
     async def measured() -> int:
         try:
@@ -35,8 +41,17 @@ def size_of(array: zarr.Array[Any], chunk: tuple[int, ...]) -> int:
     return sync(measured())
 
 
-def remove_partial(group: zarr.Group) -> None:
-    """Delete the half-written files in `group` and directly in the groups above it.
+def names_in(place: StorePath) -> list[str]:
+    """Names of what lies at `place` in a store and is not half-written, whether or not it can be read."""
+
+    async def listed() -> list[str]:
+        return sorted([name async for name in place.store.list_dir(place.path)])
+
+    return [name for name in sync(listed()) if not name.endswith(_PARTIAL)]
+
+
+def remove_partial(group: zarr.Group, begun: set[str]) -> None:
+    """Delete the half-written files in `group` and directly in the groups above it, and the keys `begun`.
 
     On a file system zarr writes beside the chunk and renames what is whole; a write that was
     killed leaves such a file, under a name that no later write uses again.
@@ -50,7 +65,7 @@ def remove_partial(group: zarr.Group) -> None:
         for parent in above:
             keys += [f"{parent}/{name}".lstrip("/") async for name in store.list_dir(parent)]
         for key in keys:
-            if key.endswith(_PARTIAL):
+            if key.endswith(_PARTIAL) or key in begun:
                 await store.delete(key)
 
     sync(removed())
