@@ -100,7 +100,7 @@ MOMENTS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize(
     ("n_workers", "moments"),
     [(0, ["first records", "small steps", "large steps", "starts of the HMM", "its large steps", "fingerprints"]),
-     (2, ["first records", "its large steps"])],
+     (2, ["its large steps"])],
     ids=["threads", "cluster"],
 )  # fmt: skip
 def test_a_run_survives_its_driver(unbroken: Path, tmp_path: Path, n_workers: int, moments: list[str]) -> None:

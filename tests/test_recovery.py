@@ -90,20 +90,25 @@ def test_patterns_of_more_draws(seed: int) -> None:
 
 @pytest.mark.slow
 def test_a_catalogue_in_order_of_families_is_fitted_like_a_shuffled_one() -> None:
-    """Both streamed in little memory; scored on the same records, which neither has seen."""
+    """Both streamed in little memory; scored on the same records, which neither has seen.
+
+    The HMMs are of one NMF: their score is per unit of its activations.
+    """
     unseen = families.spectrograms(6400, in_order=False, n_frequencies=24, n_time=20).isel(record=slice(None, None, 32))
     levels = np.ascontiguousarray(unseen["spectrogram"].values)
-    scores = []
+    scores: list[tuple[float, float]] = []
+    common = None
     for in_order in (True, False):
         given = families.spectrograms(8000, in_order=in_order, chunk=128, n_frequencies=24, n_time=20)
         nmf = sx.fit_nmf(given, seed=0, n_patterns=30, batch_size=128, memory_limit=2e6)
-        hmm = sx.fit_hmm(sx.compute_activations(given, nmf), nmf, seed=0, batch_size=128, memory_limit=1e6)
+        common = nmf if common is None else common
+        hmm = sx.fit_hmm(sx.compute_activations(given, common), common, seed=0, batch_size=128, memory_limit=1e6)
         assert nmf.attrs["n_sampled"] > 4000, "the larger minibatches streamed"
         names = ("dictionary_shape", "dictionary_rate", "weight_shape", "weight_rate")
         factors = svi.score(
             GammaPoisson(30, 1e5, 0), levels, nmf_module.Posterior(*(nmf[name].values for name in names))
         )
-        loudness = sx.compute_activations(unseen, nmf)["activation"].values * nmf["gain"].values[:, None]
+        loudness = sx.compute_activations(unseen, common)["activation"].values * common["gain"].values[:, None]
         names = ("emission_shape", "emission_rate", "mean_initial", "mean_transition")
         states = svi.score(
             GammaPoissonHMM(15, 8000), loudness, hmm_module.Posterior(*(hmm[name].values for name in names))

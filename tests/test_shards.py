@@ -136,7 +136,7 @@ def test_a_full_disk_of_a_worker_is_told_as_well(tmp_path: Path) -> None:
     base = draws.spectrograms(40, chunk=8, n_frequencies=4, n_time=5)
     values = {"spectrogram": (base["spectrogram"].dims, lazy["spectrogram"]), "quality": ("record", lazy["quality"])}
     dataset = stamp(base.assign(values), "spectrograms", {"band": [1, 4]})
-    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with Client(**options):  # type: ignore[no-untyped-call]
         _assert_full(tmp_path / "s.zarr", dataset, shards=r"\d")
     assert status(tmp_path / "s.zarr").stages[0].state == "failed"
