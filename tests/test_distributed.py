@@ -27,7 +27,7 @@ def test_cluster_of_processes_gives_the_bits_of_the_threads(tmp_path: Path) -> N
     whole = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
     spectrograms = sx.save(whole.chunk(record=32), tmp_path / "spectrograms.zarr")
     threaded = _chain(spectrograms, tmp_path / "threads.zarr")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):  # type: ignore[no-untyped-call]
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster):  # type: ignore[no-untyped-call]
         distributed = _chain(spectrograms, tmp_path / "cluster.zarr")
     for ours, theirs in zip(threaded, distributed, strict=True):
         xr.testing.assert_identical(ours, theirs)

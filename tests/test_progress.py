@@ -156,7 +156,7 @@ def test_other_callbacks_are_called_too() -> None:
 def client() -> Iterator[object]:
     from distributed import Client
 
-    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:  # type: ignore[no-untyped-call]
+    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as client:  # type: ignore[no-untyped-call]
         yield client
 
 
