@@ -2,8 +2,8 @@
 
 The many small steps that prune would cost more on the way than in the computing: they are taken
 on a sample, a look's worth in one task. Of larger minibatches each worker takes its share where
-its records are. What the fit knows after each look is a
-few arrays, so it can be stored, and goes on from there with the same bits.
+its records are. What the fit knows after each look is a few arrays, so it can be stored, and goes
+on from there with the same bits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -82,7 +82,7 @@ class Fit(Generic[Params]):
     begun: int = 0
     finish: bool = False
 
-    @property
+    @cached_property
     def n_sampled(self) -> int:
         """Records in the sample: all where memory holds them, else no more than its steps take."""
         n_fitted, most = len(self.records.fitted), self.records.within(self.memory_limit)
@@ -161,9 +161,8 @@ class Fit(Generic[Params]):
         """The steps whose records stream."""
         if state.history.stopped:
             return
-        largest = self.schedule.batch(self.schedule.max_steps)
-        stream = Minibatches(self.records, largest=largest, memory_limit=self.memory_limit, seed=self.seeds[0][0])
-        _log.info("minibatches of up to %d records: %s", largest, stream.reading)
+        stream = Minibatches(self.records, largest=self._largest, memory_limit=self.memory_limit, seed=self.seeds[0][0])
+        _log.info("minibatches of up to %d records: %s", self._largest, stream.reading)
         every = max(1, self.score_every // _LOOKS_MORE_OFTEN)
         try:
             stream.skip(
@@ -180,9 +179,13 @@ class Fit(Generic[Params]):
 
     def _is_large(self, number: int) -> bool:
         """Whether the records of the step of that number stream."""
-        largest = self.schedule.batch(self.schedule.max_steps)
-        in_sample = ALL_IN_SAMPLE if largest <= ALL_IN_SAMPLE else IN_SAMPLE
+        in_sample = ALL_IN_SAMPLE if self._largest <= ALL_IN_SAMPLE else IN_SAMPLE
         return number > self.begun and self.schedule.batch(number) > in_sample
+
+    @cached_property
+    def _largest(self) -> int:
+        """Records of the largest minibatch."""
+        return self.schedule.batch(self.schedule.max_steps)
 
     def _large_step(self, state: State[Params], stream: Minibatches) -> None:
         number = state.history.number + 1

@@ -15,7 +15,7 @@ from dask.callbacks import Callback
 from dask.core import flatten
 from dask.system import CPU_COUNT
 
-from specufex_dask.blocks import one_task_each
+from specufex_dask.blocks import client, one_task_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -87,12 +87,11 @@ def compute_followed(
     # Not dask.compute, which would ask for one key that gathers all of these: a Client sees only the keys asked for.
     (optimized,) = dask.base.optimize(collection)
     keys = list(flatten([optimized.__dask_keys__()]))
-    get = dask.base.get_scheduler(collections=[collection])
-    futures = getattr(getattr(get, "__self__", None), "futures", None)
+    get, active = dask.base.get_scheduler(collections=[collection]), client()
     graph = one_task_each(optimized.__dask_graph__(), keys)
-    if futures is not None:
+    if active is not None:
         # A million records make a graph of 20 MB, which dask would warn of: it is a task a shard, and no data.
-        with dask.config.set(_LARGE_GRAPH), _watching(futures, tasks, advance):
+        with dask.config.set(_LARGE_GRAPH), _watching(active.futures, tasks, advance):
             return list(get(graph, keys))
     callbacks = [*Callback.active, _finished(tasks, advance)]
     if get is not dask.threaded.get or dask.config.get("pool", None) is not None:

@@ -1,9 +1,10 @@
 """Stochastic variational inference (Hoffman et al. 2013): one loop that knows no model.
 
 A `Model` gives additive statistics of a block of records (`local_step`) and folds them into its
-parameters (`global_step`); this module sets the step sizes and takes the steps that are too small to share: those
-of a few records of a sample in memory. The larger ones, whose records stream from many chunks,
-are in `minibatches`; `fits` goes from one to the other, and `history` knows when to stop.
+parameters (`global_step`); this module sets the step sizes and takes the steps that are too
+small to share: those of a few records of a sample in memory. The larger ones, whose records
+stream from many chunks, are in `minibatches`; `fits` goes from one to the other, and `history`
+knows when to stop.
 """
 
 from __future__ import annotations
