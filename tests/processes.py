@@ -36,11 +36,20 @@ def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
 
 @contextmanager
 def cluster(n_workers: int = 2, **options: Any) -> Iterator[Any]:
-    """The Client of a LocalCluster of processes with a thread each, which listen on the loopback alone."""
+    """The Client of a LocalCluster of processes with a thread each, which listen on the loopback alone.
+
+    A worker that dies is begun again however often it did: Dask lets one go for good that is also
+    missing 15 s after an earlier death.
+    """
+    import dask.config
     from distributed import Client, LocalCluster
 
     fixed = {"n_workers": n_workers, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    with LocalCluster(**(fixed | options)) as made, Client(made) as client:  # type: ignore[no-untyped-call]
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        LocalCluster(**(fixed | options)) as made,  # type: ignore[no-untyped-call]
+        Client(made) as client,  # type: ignore[no-untyped-call]
+    ):
         yield client
 
 

@@ -9,6 +9,7 @@ import draws
 import families
 import pytest
 import xarray as xr
+from processes import cluster
 
 import specufex_dask as sx
 from specufex_dask import checkpoints, fits
@@ -59,12 +60,7 @@ def test_schedulers_give_the_same_bytes(
 def test_workers_give_the_same_bytes(
     stored: xr.Dataset, unbroken: dict[str, bytes], tmp_path: Path, n_workers: int, n_threads: int
 ) -> None:
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(n_workers=n_workers, threads_per_worker=n_threads, dashboard_address="127.0.0.1:0") as cluster,  # type: ignore[no-untyped-call]
-        Client(cluster),  # type: ignore[no-untyped-call]
-    ):
+    with cluster(n_workers, threads_per_worker=n_threads):
         assert _chain(stored, tmp_path / "s.zarr") == unbroken
 
 

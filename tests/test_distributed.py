@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from processes import cluster
 
 import specufex_dask as sx
 
@@ -21,13 +22,11 @@ def _chain(spectrograms: xr.Dataset, store: Path) -> list[xr.Dataset]:
 
 
 def test_cluster_of_processes_gives_the_bits_of_the_threads(tmp_path: Path) -> None:
-    from distributed import Client, LocalCluster
-
     levels = np.random.default_rng(0).gamma(0.5, 8.0, (100, 12, 20)).astype("float32")
     whole = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
     spectrograms = sx.save(whole.chunk(record=32), tmp_path / "spectrograms.zarr")
     threaded = _chain(spectrograms, tmp_path / "threads.zarr")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster):  # type: ignore[no-untyped-call]
+    with cluster():
         distributed = _chain(spectrograms, tmp_path / "cluster.zarr")
     for ours, theirs in zip(threaded, distributed, strict=True):
         xr.testing.assert_identical(ours, theirs)

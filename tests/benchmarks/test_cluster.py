@@ -13,6 +13,7 @@ import dask.array as da
 import families
 import numpy as np
 import pytest
+from processes import cluster
 
 import specufex_dask as sx
 from specufex_dask import nmf, svi
@@ -47,12 +48,7 @@ ONE_PROCESS = {
 
 @contextmanager
 def _cluster(n_workers: int, **how: Any) -> Iterator[None]:
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", **how) as cluster,  # type: ignore[no-untyped-call]
-        Client(cluster) as client,  # type: ignore[no-untyped-call]
-    ):
+    with cluster(n_workers, **how) as client:
         client.wait_for_workers(n_workers)
         yield
 
