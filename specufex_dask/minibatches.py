@@ -115,8 +115,12 @@ class Minibatches:
     def _load(self, group: _Group) -> dict[int, Delayed]:
         missing = [number for number in group.pieces if number not in self._known]
         array, dtype = self._records.array, self._records.dtype
-        pieces = (self._pieces[number] for number in missing)
-        lazy = [array.blocks[chunk][rows].astype(dtype).to_delayed().item() for chunk, rows in pieces]
+        # The slice first: of a stored chunk only the part that it needs is read.
+        pieces = (
+            (chunk, slice(rows[0], rows[-1] + 1), rows - rows[0])
+            for chunk, rows in map(self._pieces.__getitem__, missing)
+        )
+        lazy = [array.blocks[chunk][part][rows].astype(dtype).to_delayed().item() for chunk, part, rows in pieces]
         found = dict(zip(missing, persist(*lazy), strict=True))
         if self.kept:
             self._known |= found

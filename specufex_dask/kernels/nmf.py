@@ -12,12 +12,15 @@ Records lie side by side along time, a few at once, so that all of an iteration 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 
 from specufex_dask.kernels.gamma import FASTMATH, constants, digamma, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -76,11 +79,12 @@ def local_step(spectrograms: Array, model: Weights, *, prior: float, iterations:
     counts = np.zeros(model.relative.shape)
     activation = np.zeros(model.relative.shape[1])
     rate = model.rate.astype(spectrograms.dtype)[:, None]
+    scratch = _Scratch()
     for columns in _side_by_side(spectrograms):
-        shape, relative = _iterate(columns, model, rate, prior, iterations)
-        ratio = _ratio(columns, model.relative @ relative)
+        shape, relative = _iterate(columns, model, rate, prior, iterations, scratch)
+        ratio = _ratio(columns, np.matmul(model.relative, relative, out=scratch.reconstruction))
         counts += model.relative * (ratio @ relative.T)
-        activation += (shape / rate).sum(axis=1, dtype=np.float64)
+        activation += np.divide(shape, rate, out=shape).sum(axis=1, dtype=np.float64)
     return counts, activation
 
 
@@ -90,11 +94,12 @@ def transform(spectrograms: Array, model: Weights) -> Array:
     n_patterns = model.relative.shape[1]
     activation = np.empty((n_records, n_patterns, n_time), spectrograms.dtype)
     rate = model.rate.astype(spectrograms.dtype)[:, None]
-    first = 0
+    scratch, first = _Scratch(), 0
     for columns in _side_by_side(spectrograms):
-        shape, _ = _iterate(columns, model, rate, 1.0 / n_patterns, TRANSFORM_ITERATIONS)
+        shape, _ = _iterate(columns, model, rate, 1.0 / n_patterns, TRANSFORM_ITERATIONS, scratch)
         last = first + columns.shape[1] // n_time
-        activation[first:last] = (shape / rate).reshape(n_patterns, last - first, n_time).swapaxes(0, 1)
+        np.divide(shape, rate, out=shape)
+        activation[first:last] = shape.reshape(n_patterns, last - first, n_time).swapaxes(0, 1)
         first = last
     return activation
 
@@ -106,10 +111,11 @@ def held_out_score(spectrograms: Array, seen: Array, model: Weights, *, iteratio
     E W E A E V. The held-out score is the first sum over the second.
     """
     likelihood = total = 0.0
+    scratch = _Scratch()
     for columns, mask in zip(_side_by_side(spectrograms), _side_by_side(seen), strict=True):
         visible = mask.astype(columns.dtype)
         rate = (1.0 + model.expected.T.astype(columns.dtype) @ visible).astype(columns.dtype)
-        shape, _ = _iterate(columns * visible, model, rate, 1.0 / len(rate), iterations)
+        shape, _ = _iterate(columns * visible, model, rate, 1.0 / len(rate), iterations, scratch)
         expected = model.expected @ (shape / rate).astype(np.float64)
         hidden, rates = columns[~mask].astype(np.float64), expected[~mask]
         likelihood += float((hidden * np.log(rates) - rates).sum())
@@ -117,26 +123,54 @@ def held_out_score(spectrograms: Array, seen: Array, model: Weights, *, iteratio
     return likelihood, total
 
 
-def _side_by_side(records: Array) -> list[Array]:
-    """`records` (record, frequency, time) in pieces (frequency, record x time) of a fixed number of records."""
+def _side_by_side(records: Array) -> Iterator[Array]:
+    """`records` (record, frequency, time) in pieces (frequency, record x time) of a fixed number of records.
+
+    Each piece is written over the one before.
+    """
+    n_records, n_frequencies, n_time = records.shape
     together = 1
-    while together < _RECORDS_PER_BLOCK and together * records.shape[2] < _COLUMNS:
+    while together < _RECORDS_PER_BLOCK and together * n_time < _COLUMNS:
         together *= 2
-    pieces = (records[i : i + together] for i in range(0, len(records), together))
-    return [np.ascontiguousarray(piece.swapaxes(0, 1)).reshape(records.shape[1], -1) for piece in pieces]
+    piece = np.empty((n_frequencies, 0, n_time), records.dtype)
+    for first in range(0, n_records, together):
+        length = min(together, n_records - first)
+        if length != piece.shape[1]:
+            piece = np.empty((n_frequencies, length, n_time), records.dtype)
+        piece[...] = records[first : first + length].swapaxes(0, 1)
+        yield piece.reshape(n_frequencies, -1)
 
 
-def _iterate(columns: Array, model: Weights, rate: Array, prior: float, iterations: int) -> tuple[Array, Array]:
-    """Gamma shape V1 (pattern, column) after `iterations`, and exp(E ln V / tau) up to a factor a column."""
+class _Scratch:
+    """Arrays of an iteration, used again for the next piece: memory fresh from the system is slow to touch."""
+
+    def __init__(self) -> None:
+        self.shape = self.relative = self.reconstruction = np.empty((0, 0))
+
+    def fit(self, columns: Array, n_patterns: int) -> None:
+        """Have the sizes that go with `columns` (frequency, column)."""
+        if self.reconstruction.shape != columns.shape:
+            self.shape = np.empty((n_patterns, columns.shape[1]), columns.dtype)
+            self.relative, self.reconstruction = np.empty_like(self.shape), np.empty_like(columns)
+
+
+def _iterate(
+    columns: Array, model: Weights, rate: Array, prior: float, iterations: int, scratch: _Scratch
+) -> tuple[Array, Array]:
+    """Gamma shape V1 (pattern, column) after `iterations`, and exp(E ln V / tau) up to a factor a column.
+
+    Both are arrays of `scratch`.
+    """
     kind = columns.dtype.type
     base, scale = kind(1.0 + (prior - 1.0) / model.tau), kind(1.0 / model.tau)
     transposed = np.ascontiguousarray(model.relative.T)
+    scratch.fit(columns, len(transposed))
+    shape, relative, reconstruction = scratch.shape, scratch.relative, scratch.reconstruction
     # The start is the same for every pattern and V2 does not enter yet: V cancels, whatever its value.
-    first = _ratio(columns, np.broadcast_to(model.relative.sum(axis=1, keepdims=True), columns.shape).copy())
-    shape = transposed @ first
+    reconstruction[...] = model.relative.sum(axis=1, keepdims=True)
+    np.matmul(transposed, _ratio(columns, reconstruction), out=shape)
     shape *= scale
     shape += base
-    relative, reconstruction = np.empty_like(shape), np.empty_like(columns)
     root_rate = rate**-scale
     for _ in range(iterations - 1):
         _exp_digamma(shape, relative, scale, root_rate)

@@ -56,7 +56,7 @@ def _cluster(n_workers: int, **how: Any) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     store = tmp_path_factory.mktemp("wide") / "s.zarr"
-    return sx.save(families.spectrograms(3000, chunk=64, **SHAPE), store)
+    return sx.save(families.spectrograms(6000, chunk=64, **SHAPE), store)
 
 
 def _seconds(function: Callable[[], object]) -> float:
@@ -76,10 +76,10 @@ def test_two_workers_against_one(stored: xr.Dataset, tmp_path: Path, figures: Fi
             warm["fingerprint"].compute()
             lazy = sx.compute_fingerprints(stored, first, hmm)
             seconds["map stage"][n_workers] = _seconds(lambda: sx.save(lazy, tmp_path / f"{n_workers}.zarr"))  # noqa: B023
-            seconds["fit"][n_workers] = _seconds(lambda: sx.fit_nmf(stored, seed=0, batch_size=256, max_steps=3300))
+            seconds["fit"][n_workers] = _seconds(lambda: sx.fit_nmf(stored, seed=0, batch_size=512, max_steps=3500))
     for stage, at_least in (("map stage", 1.8), ("fit", 1.6)):
         one, two = seconds[stage][1], seconds[stage][2]
-        detail = f"{one:.1f} s / {two:.1f} s, 3000 records of 308 x 200"
+        detail = f"{one:.1f} s / {two:.1f} s, 6000 records of 308 x 200"
         figures.add(f"{stage}: one worker / two", one / two, "{:.2f} ×", at_least=at_least, detail=detail)
     assert not figures.missed
 
