@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import xarray as xr
+    from dask.delayed import Delayed
     from numpy.typing import DTypeLike
 
 RECORDS_PER_TASK = 256
@@ -169,6 +170,19 @@ def threads_per_worker() -> int | None:
     """Threads of a worker of the active Client's cluster; None without one."""
     active = client()
     return min(active.ncores().values(), default=None) if active else None
+
+
+def persist_evenly(lazy: list[Delayed]) -> list[Delayed]:
+    """Begin to compute `lazy`: of a cluster's workers each takes an equal share, however busy it is just now."""
+    addresses = workers()
+    if not addresses:
+        return list(dask.base.persist(*lazy))
+    begun = list(lazy)
+    for i, address in enumerate(addresses[: len(lazy)]):
+        # Another worker may have it after all where this one is gone.
+        share = slice(i, None, len(addresses))
+        begun[share] = client().persist(lazy[share], workers=[address], allow_other_workers=True)
+    return begun
 
 
 class _OneThread:

@@ -14,10 +14,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from dask.base import compute, persist
+from dask.base import compute
 from dask.delayed import Delayed, delayed
 
-from specufex_dask.blocks import workers
+from specufex_dask.blocks import persist_evenly, workers
 from specufex_dask.sample import LEAST_CHUNKS
 from specufex_dask.svi import Model, Statistics, tree_sum
 
@@ -101,8 +101,7 @@ class Minibatches:
         self._read.pop(self._n_turns, None)
         self._n_turns += 1
         self._now, self._ahead = self._ahead, next(self._groups)
-        n_records = int(self._now.edges[-1])
-        self._order = np.random.default_rng([self._seed, 3, self._n_turns]).permutation(n_records)
+        self._order = _even_order(self._now.edges, np.random.default_rng([self._seed, 3, self._n_turns]))
         self._taken = 0
 
     def _loaded(self) -> dict[int, Delayed]:
@@ -121,10 +120,22 @@ class Minibatches:
             for chunk, rows in map(self._pieces.__getitem__, missing)
         )
         lazy = [array.blocks[chunk][part][rows].astype(dtype).to_delayed().item() for chunk, part, rows in pieces]
-        found = dict(zip(missing, persist(*lazy), strict=True))
+        found = dict(zip(missing, persist_evenly(lazy), strict=True))
         if self.kept:
             self._known |= found
         return self._known | found
+
+
+def _even_order(edges: Array, rng: np.random.Generator) -> Array:
+    """A random order of records in which any run has, to one or two, the same share of each piece.
+
+    Piece p has the records from ``edges[p]`` on. So a minibatch mixes all chunks of its group, and
+    all workers that hold them have the same work.
+    """
+    lengths = np.diff(edges)
+    rank = np.concatenate([rng.permutation(length) for length in lengths])
+    order: Array = np.argsort((rank + rng.random(len(rank))) / np.repeat(lengths, lengths), kind="stable")
+    return order
 
 
 class _Group:
