@@ -17,7 +17,7 @@ import dask.config
 import dask.local
 import dask.threaded
 import numpy as np
-from dask._task_spec import Task, convert_legacy_graph  # no public name
+from dask._task_spec import Task, TaskRef, convert_legacy_graph  # no public name
 from dask.delayed import delayed
 from threadpoolctl import ThreadpoolController
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 RECORDS_PER_TASK = 256
 """Records in a task, and in a shard of the store, unless the user says otherwise."""
+
+_LONGEST_RUN = 8
 
 Results = dict[str, np.ndarray[Any, Any]]
 Outputs = dict[str, tuple[tuple[int, ...], "DTypeLike"]]
@@ -138,6 +140,40 @@ def one_task_each(graph: Mapping[Any, Any], keys: list[Any]) -> dict[Any, Any]:
     for needed, whose in owner.items():
         own.setdefault(needed if whose is _several else whose, []).append(nodes[needed])
     return {key: Task.fuse(*tasks, key=key) if len(tasks) > 1 else tasks[0] for key, tasks in own.items()}
+
+
+def in_runs(graph: Mapping[Any, Any], keys: list[Any], n_slots: int) -> tuple[dict[Any, Any], dict[Any, list[Any]]]:
+    """`graph` with runs of `keys` as one task each, whose result is the list of theirs; and the keys of each run.
+
+    A scheduler spends milliseconds on each task. So a run has up to 8 keys while there are many
+    for each of `n_slots` tasks at a time, and fewer towards the end, where all shall end together.
+    """
+    joined = dict(graph)
+    runs: dict[Any, list[Any]] = {}
+    rest, token = list(keys), f"run-{uuid4()}"
+    while rest:
+        length = max(1, min(_LONGEST_RUN, len(rest) // (3 * n_slots)))
+        # Of tasks that are alike a scheduler begins with the last, by name: long runs have high numbers.
+        name = (token, f"{len(rest):09d}")
+        runs[name], rest = rest[:length], rest[length:]
+        run = _Run(name, [joined.pop(key) for key in runs[name]])
+        joined[name] = Task(name, run, *map(TaskRef, run.shared))
+    return joined, runs
+
+
+class _Run:
+    """Calls tasks one after the other, with the results of the tasks that they share."""
+
+    def __init__(self, name: tuple[str, str], tasks: list[Any]) -> None:
+        self._name, self._tasks = name, tasks
+        self.shared = sorted({needed for task in tasks for needed in task.dependencies}, key=str)
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return self._name  # the only one of that name: to hash its tasks takes longer than to send them
+
+    def __call__(self, *values: object) -> list[Any]:
+        given = dict(zip(self.shared, values, strict=True))
+        return [task(given) for task in self._tasks]
 
 
 def run_tasks(calls: list[tuple[Any, ...]], n_threads: int | None = None) -> list[Any]:

@@ -15,7 +15,7 @@ from dask.callbacks import Callback
 from dask.core import flatten
 from dask.system import CPU_COUNT
 
-from specufex_dask.blocks import client, one_task_each
+from specufex_dask.blocks import client, in_runs, one_task_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -90,15 +90,27 @@ def compute_followed(
     get, active = dask.base.get_scheduler(collections=[collection]), client()
     graph = one_task_each(optimized.__dask_graph__(), keys)
     if active is not None:
-        # A million records make a graph of 20 MB, which dask would warn of: it is a task a shard, and no data.
-        with dask.config.set(_LARGE_GRAPH), _watching(active.futures, tasks, advance):
-            return list(get(graph, keys))
+        return _on_cluster(active, graph, keys, tasks, advance)
     callbacks = [*Callback.active, _finished(tasks, advance)]
     if get is not dask.threaded.get or dask.config.get("pool", None) is not None:
         return list(get(graph, keys, callbacks=callbacks))
     # Threads of its own, which end here: after an error dask's would go on with what they had begun.
     with ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT) as pool:
         return list(get(graph, keys, callbacks=callbacks, pool=pool))
+
+
+def _on_cluster(
+    active: Any,  # noqa: ANN401 - a distributed.Client
+    graph: Mapping[Any, Any],
+    keys: list[Any],
+    tasks: Mapping[Any, float],
+    advance: Callable[[float], object],
+) -> list[Any]:
+    graph, runs = in_runs(graph, keys, max(1, sum(active.ncores().values())))
+    worth = {name: sum(tasks.get(key, 0) for key in run) for name, run in runs.items()}
+    # A million records make a graph of 20 MB, which dask would warn of: it is a task a shard, and no data.
+    with dask.config.set(_LARGE_GRAPH), _watching(active.futures, worth, advance):
+        return [result for results in active.get(graph, list(runs)) for result in results]
 
 
 def _silent(amount: float = 1, note: str = "") -> None:

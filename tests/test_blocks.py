@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import specufex_dask as sx
 from specufex_dask.blocks import (
     RECORDS_PER_TASK,
+    in_runs,
     map_records,
     one_blas_thread,
     one_task_each,
@@ -274,3 +275,29 @@ def test_what_two_keys_need_is_computed_once() -> None:
     assert set(joined) == {"a", "b", "x", "y", "z"}
     assert get_sync(joined, ["x", "y", "z"]) == (1, 1, 7)
     assert sorted(calls) == [1, 1, 1, 7]
+
+
+@pytest.mark.parametrize(("n_keys", "n_slots"), [(1, 1), (5, 2), (100, 2), (100, 64)])
+def test_runs_of_keys_are_one_task_each_and_end_together(n_keys: int, n_slots: int) -> None:
+    calls: list[int] = []
+    graph: dict[Any, Any] = {"constant": (counted_in(calls), 0)}
+    keys = [("x", i) for i in range(n_keys)]
+    graph |= {key: (pow, "constant", key[1] + 1) for key in keys}
+    joined, runs = in_runs(one_task_each(graph, keys), keys, n_slots)
+    assert [key for run in runs.values() for key in run] == keys
+    lengths = [len(run) for run in runs.values()]
+    assert lengths == sorted(lengths, reverse=True)
+    assert max(lengths) <= 8
+    assert lengths[-n_slots:] == [1] * min(n_slots, n_keys)
+    assert len(joined) <= len(runs) + 1
+    results = get_sync(joined, list(runs))
+    assert [result for run in results for result in run] == [2 ** (i + 1) for i in range(n_keys)]
+    assert calls == [0] * (1 if n_keys > 1 else len(calls))
+
+
+def counted_in(calls: list[int]) -> Callable[[int], int]:
+    def two(value: int) -> int:
+        calls.append(value)
+        return 2
+
+    return two

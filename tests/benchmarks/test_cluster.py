@@ -176,7 +176,7 @@ def _counted(block: Array) -> Array:
 def test_simulated_cluster_of_64_workers(figures: Figures) -> None:
     """One scheduler and 64 workers in this process, whose kernels sleep for as long as they take here."""
     kernels, n_tasks = Kernels.measured(), TASKS_PER_WORKER * N_WORKERS
-    with dask.config.set(ONE_PROCESS), _cluster(N_WORKERS, processes=False, memory_limit=0):
+    with dask.config.set(ONE_PROCESS), _cluster(N_WORKERS, processes=False, host=None, memory_limit=0):
         _map_seconds(0.0, N_WORKERS)
         gc.collect()
         gc.freeze()  # a full collection would visit the objects of all 64 workers, a tenth of a second each time
