@@ -20,12 +20,15 @@ def anchor_times(anchor: str, picks: xr.Dataset | None, event_id: Array, station
     """Return the anchor of each record (record,) [ns since 1970], NaT as an integer where there is no pick.
 
     A pick of the channel itself is taken before one of another channel of the same station,
-    then the one of the largest weight, then the earliest.
+    then the one of the largest weight, then the earliest. A pick without a network (``.STA..``, as
+    in HypoDD's files) is one of the station whose network and station codes joined are STA, or
+    else of the one whose station code is STA.
 
     Raises
     ------
     ValueError
-        `anchor` is a phase, and there are no picks, or none of it.
+        `anchor` is a phase, and there are no picks, or none of it; a pick without a network is
+        one of several stations.
     """
     if anchor in NOT_PHASES:
         return origin_ns
@@ -41,7 +44,7 @@ def anchor_times(anchor: str, picks: xr.Dataset | None, event_id: Array, station
         phases = sorted(set(picks.phase.values.tolist()))
         msg = f"got anchor={anchor!r}, expected one of {[*NOT_PHASES, *phases]} (the phases of the picks): use one."
         raise ValueError(msg)
-    times = _best(chosen)
+    times = _best(chosen, _with_networks(chosen.station_id.values, station_id))
     missing = int(np.iinfo(np.int64).min)
     found = [
         times.get((event, station), times.get((event, _station(station)), missing))
@@ -50,16 +53,39 @@ def anchor_times(anchor: str, picks: xr.Dataset | None, event_id: Array, station
     return np.array(found, dtype=np.int64)
 
 
-def _best(picks: xr.Dataset) -> dict[tuple[str, str], int]:
+def _with_networks(pick_station: Array, station_id: Array) -> dict[str, str]:
+    """The ``NET.STA`` among the records of each station that picks name without a network."""
+    bare = {_station(name) for name in set(pick_station.tolist()) if name.startswith(".")}
+    if not bare:
+        return {}
+    joined: dict[str, set[str]] = {}
+    alone: dict[str, set[str]] = {}
+    for name in {_station(each) for each in set(station_id.tolist())}:
+        joined.setdefault("." + name.replace(".", ""), set()).add(name)
+        alone.setdefault("." + name.partition(".")[2], set()).add(name)
+    meant = {name: sorted(joined.get(name) or alone.get(name) or {name}) for name in bare}
+    if several := {name: found for name, found in meant.items() if len(found) > 1}:
+        name, found = next(iter(sorted(several.items())))
+        msg = (
+            f"got picks of station {name[1:]!r} without a network, and records of {found}, expected one of these: "
+            f"write the network before the station in the picks, such as {found[0].replace('.', '')!r}, or pass "
+            f"station_id= without the others."
+        )
+        raise ValueError(msg)
+    return {name: found[0] for name, found in meant.items()}
+
+
+def _best(picks: xr.Dataset, networks: dict[str, str]) -> dict[tuple[str, str], int]:
     """The time of the best pick, by event and channel, and by event and station (``NET.STA``)."""
     time_ns = picks.time.values.astype("datetime64[ns]").astype(np.int64)
     order = np.lexsort((time_ns, -np.nan_to_num(picks.weight.values)))
     best: dict[tuple[str, str], int] = {}
-    for event, station, time in zip(
+    for event, name, time in zip(
         picks.event_id.values[order], picks.station_id.values[order], time_ns[order].tolist(), strict=True
     ):
-        best.setdefault((event, station), time)
-        best.setdefault((event, _station(station)), time)
+        station = _station(name)
+        best.setdefault((event, name), time)
+        best.setdefault((event, networks.get(station, station)), time)
     return best
 
 

@@ -11,16 +11,47 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specufex_dask import recipe
-from specufex_dask.reading import Contents, Segment, UnreadableFileError, quiet_obspy, read_file, segment
+from specufex_dask.objects import Objects, is_url
+from specufex_dask.reading import Contents, quiet_obspy, read_file, segment
+from specufex_dask.segments import Segment, UnreadableFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 _STATION_FIELDS = ("network", "station", "location", "channel")
 _TIME_WIDTHS = {"year": 4, "month": 2, "day": 2, "julday": 3, "hour": 2, "minute": 2, "second": 2}
 _EVENT_FIELDS = {"event_id", "minute", "second"}
+_HOUR_NS = 3_600_000_000_000
+_LONGEST_RECORD_NS = 60_000_000_000
 FIELDS = ("event_id", *_STATION_FIELDS, *_TIME_WIDTHS)
 """The fields that a path template may hold."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The names of the objects below the root of an archive; `in_order`: of one channel, by time."""
+
+    template: str
+    in_order: bool = False
+
+
+LAYOUTS = {
+    "scedc": Layout(
+        "continuous_waveforms/{year}/{year}_{julday}/"
+        "{network:_<2}{station:_<5}{channel}{location:_<2}_{year}{julday}.ms",
+        in_order=True,
+    ),
+    "scedc-events": Layout("event_waveforms/{year}/{year}_{julday}/{event_id}.ms"),
+    "ncedc": Layout(
+        "continuous_waveforms/{network}/{year}/{year}.{julday}/"
+        "{station}.{network}.{channel}.{location}.D.{year}.{julday}",
+        in_order=True,
+    ),
+    "ncedc-events": Layout("event_waveforms/{year}/{year}.{julday}/NC.{event_id}.NCSS.ms"),
+    "earthscope": Layout("miniseed/{network}/{year}/{julday}/{station}.{network}.{year}.{julday}"),
+    "sds": Layout("{year}/{network}/{station}/{channel}.D/{network}.{station}.{location}.{channel}.D.{year}.{julday}"),
+}
+"""Archives known by name: Southern and Northern California (days and events), EarthScope, SeisComP's structure."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +67,15 @@ class _Padded:
 
 @dataclass(frozen=True)
 class PathTemplate:
-    """Files whose names follow from the event, the station and the time, such as ``"{event_id}.mseed"``.
+    """Files or objects whose names follow from the event, the station and the time, such as ``"{event_id}.mseed"``.
 
     Times are those of the origin. A template without ``{event_id}``, ``{minute}`` and
-    ``{second}`` names continuous files (of a day, of an hour): the files in which the window
-    begins and ends are read too, so that a window may cross midnight.
+    ``{second}`` names continuous files (of a day, of an hour): those that the window touches.
     """
 
     text: str
+    objects: Objects = field(default_factory=Objects)
+    in_order: bool = False
     fields: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,25 +86,35 @@ class PathTemplate:
         """What a recipe says of the archive: the template, as it was given."""
         return self.text
 
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the files are of hours or days, whatever happened in them."""
+        return bool(self.fields & _TIME_WIDTHS.keys()) and not self.fields & _EVENT_FIELDS
+
     def sources(self, event_id: str, station_id: str, times_ns: Iterable[int]) -> tuple[str, ...]:
         """The files that hold a record: `times_ns` are its origin, then the ends of its window."""
         values: dict[str, Any] = {"event_id": event_id}
         values.update(zip(_STATION_FIELDS, station_id.split("."), strict=True))
-        times = list(times_ns)
-        if not self.fields & _TIME_WIDTHS.keys():
-            return (self.text.format_map(values),)
-        if self.fields & _EVENT_FIELDS:
-            times = times[:1]
+        origin_ns, *ends_ns = times_ns
+        times = self._begun(*ends_ns) if ends_ns and self.is_continuous else [origin_ns]
         return tuple(dict.fromkeys(self.text.format_map({**values, **_calendar(time)}) for time in times))
+
+    def _begun(self, first_ns: int, last_ns: int) -> list[int]:
+        """A time in each file that may hold a window: the last record of a file may run into the time of the next."""
+        step = _HOUR_NS if "hour" in self.fields else 24 * _HOUR_NS
+        return [first_ns - _LONGEST_RECORD_NS, *range(first_ns, last_ns, step), last_ns]
 
     def read(
         self, source: str, wanted: Collection[str], *, span_ns: tuple[int, int] | None, header_only: bool = False
     ) -> Contents:
         """See `reading.read_file`."""
-        return read_file(source, wanted, span_ns=span_ns, header_only=header_only)
+        return read_file(source, wanted, objects=self.objects, span_ns=span_ns, header_only=header_only)
 
     def check(self) -> None:
         """Raise unless the folder that holds the archive is there and may be read."""
+        if is_url(self.text):
+            self.objects.check(self.text.split("{", 1)[0].rpartition("/")[0])
+            return
         fixed = self.text.split("{", 1)[0]
         root = Path(fixed) if fixed.endswith(os.sep) else Path(fixed).parent
         if not root.is_dir():
@@ -121,11 +163,15 @@ class MemoryArchive:
 Archive = PathTemplate | MemoryArchive
 
 
-def open_archive(archive: object) -> Archive:
-    """The archive that the user means by a path template or an ObsPy Stream, checked as far as it can be now."""
+def open_archive(
+    archive: object,
+    root: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Archive:
+    """The archive that the user means by a template, a name or an ObsPy Stream, checked as far as it can be now."""
     opened: Archive
     if isinstance(archive, (str, os.PathLike)):
-        opened = PathTemplate(os.fspath(archive))
+        opened = _template(os.fspath(archive), root, Objects(dict(storage_options or {})))
     elif hasattr(archive, "traces"):
         opened = _from_stream(archive)
     else:
@@ -136,6 +182,19 @@ def open_archive(archive: object) -> Archive:
         raise TypeError(msg)
     opened.check()
     return opened
+
+
+def _template(text: str, root: str | os.PathLike[str] | None, objects: Objects) -> PathTemplate:
+    layout = LAYOUTS.get(text)
+    if layout and root is None:
+        msg = (
+            f"got archive={text!r} without root, expected the folder or URL below which it lies: "
+            f"pass root='s3://…' or a path."
+        )
+        raise ValueError(msg)
+    layout = layout or Layout(text)
+    text = layout.template if root is None else f"{os.fspath(root).rstrip('/')}/{layout.template.lstrip('/')}"
+    return PathTemplate(text, objects, layout.in_order)
 
 
 def _from_stream(stream: Any) -> MemoryArchive:  # noqa: ANN401 - ObsPy has no types
@@ -153,12 +212,6 @@ def _from_stream(stream: Any) -> MemoryArchive:  # noqa: ANN401 - ObsPy has no t
 
 
 def _fields(text: str) -> set[str]:
-    if "://" in text:
-        msg = (
-            f"got archive={text!r}, expected a path on a mounted file system: "
-            f"copy or mount the files and give their path."
-        )
-        raise ValueError(msg)
     try:
         names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError as error:

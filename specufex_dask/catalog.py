@@ -1,60 +1,78 @@
-"""Bring in who, where and when: events, stations and picks from CSV, QuakeML, StationXML or ObsPy objects."""
+"""Bring in who, where and when: events, stations and picks from the files of many centres, or from ObsPy."""
 
 from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specufex_dask.csv_tables import Column, CsvFile, read_csv
+from specufex_dask import schema
+from specufex_dask.catalog_formats import read_events
+from specufex_dask.csv_tables import NO_COLUMNS, Column, read_csv
+from specufex_dask.fetching import fetch, is_place, shown
 from specufex_dask.from_obspy import catalog_from_obspy, picks_from_obspy, stations_from_obspy
+from specufex_dask.pick_formats import CODES, read_pick_rows, station_ids
 from specufex_dask.reading import load_obspy, quiet_obspy
-from specufex_dask.tables import catalog_table, picks_table, stations_table, texts
+from specufex_dask.tables import catalog_table, picks_table, stations_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import xarray as xr
 
-_M_PER_KM = 1000.0
-_CODES = ("network", "station", "location", "channel")
+    from specufex_dask.fetching import File
+
+Array = np.ndarray[Any, Any]
 _PLACE = ("latitude", "longitude")
 
 
 def read_catalog(
-    source: str | os.PathLike[str] | Any,  # noqa: ANN401 - ObsPy has no types
+    source: str | os.PathLike[str] | Sequence[str] | Any,  # noqa: ANN401 - ObsPy has no types
     *,
     columns: Mapping[str, str | None] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     r"""Read the events of a catalogue: one entry an event, in the order of the source.
 
     Parameters
     ----------
-    source : path or ObsPy Catalog
-        A CSV file (``.csv``) with the columns ``event_id``, ``origin_time`` (ISO 8601, UTC),
-        ``latitude``, ``longitude`` [degrees], ``depth_km`` or ``depth_m``, ``magnitude``; or a
-        file in any event format that ObsPy reads, such as QuakeML. The ``event_id`` of QuakeML
-        is the last part of the path of the event's resource id, or its query's ``eventid``.
+    source : path, URL, pattern, list of these, or ObsPy Catalog
+        A file, an object at a URL that fsspec knows (``s3://``, ``https://``), all that a pattern
+        with ``*`` fits, or several, one after the other. Each is
+
+        - a CSV file (``.csv``) with the columns ``event_id``, ``origin_time`` (ISO 8601, UTC),
+          ``latitude``, ``longitude`` [degrees], ``depth_km`` or ``depth_m``, ``magnitude``;
+        - the yearly index (``…_catalog_index.csv``) or listing (``.catalog``) of SCEDC, or the
+          ``.ehpcsv`` of NCEDC, whose columns are also those of the USGS's CSV;
+        - HypoDD's phase file (``.pha``: its ``#`` lines), ``.loc`` or ``.reloc``;
+        - a file in any event format that ObsPy reads, such as QuakeML. The ``event_id`` is then
+          the last part of the path of the event's resource id, or its query's ``eventid``.
+
+        The content tells the format, so a HypoDD file may have any name. Seconds of 60 and more
+        roll over into the next minute.
     columns : dict, optional
         Names of the columns of a CSV file that differ, ours to theirs, such as
         ``{"event_id": "evID"}``; None as a name says that the file has no such column (depth and
         magnitude only: NaN).
+    storage_options : dict, optional
+        Of fsspec, for URLs, such as ``{"anon": True}`` for a public bucket; not kept anywhere.
 
     Returns
     -------
     Dataset of stage ``catalog``
         ``origin_time``, ``latitude``, ``longitude`` [degrees], ``depth`` [km, positive down],
-        ``magnitude`` (event), NaN where a depth or magnitude is empty; coordinate ``event_id``,
+        ``magnitude`` (event), NaN where a depth or magnitude is empty or said to be none (SCEDC's
+        and NCEDC's type ``n``; a HypoDD file in which all are 0); coordinate ``event_id``,
         the text as it stands in the source, with its leading zeros. Equal events have an equal
-        recipe, wherever they were read from.
+        recipe, wherever they were read from. Quarry blasts and the like are events too: choose
+        with ``catalog.isel``.
 
     Raises
     ------
-    FileNotFoundError
-        No such file.
+    FileNotFoundError, PermissionError, OSError
+        No such file or object, it may not be read, or its store fails.
     ValueError
         A column is missing, a time or number cannot be read, an event_id is repeated or empty,
         a place is not on the globe.
@@ -73,40 +91,36 @@ def read_catalog(
     >>> catalog.event_id.item(), catalog.depth.item(), catalog.magnitude.item()
     ('070614093058', 0.0046, nan)
     """
-    if not (table := _csv(source, ("event_id", "origin_time", *_PLACE, "depth_km", "depth_m", "magnitude"), columns)):
-        return catalog_from_obspy(*_loaded(source, "read_events"))
-    names = columns or {}
-    metres = table.get(Column("depth_m", "number", may_be_empty=True)) if "depth_km" not in table.cells else None
-    if metres is not None:
-        depth = metres / _M_PER_KM
-    else:
-        depth = table.need(Column("depth_km", "number", may_be_empty=True), {"depth_km": "", **_either(names)})
-    values = {
-        "event_id": table.need(Column("event_id"), names),
-        "origin_time": table.need(Column("origin_time", "time"), names),
-        **{name: table.need(Column(name, "number"), names) for name in _PLACE},
-        "depth": depth,
-        "magnitude": table.need(Column("magnitude", "number", may_be_empty=True), names),
-    }
-    return catalog_table(values, table.path)
+    if not is_place(source):
+        _refuse(columns)
+        return catalog_from_obspy(source)
+
+    def read(file: File) -> dict[str, Array]:
+        return read_events(file, columns) or _columns(catalog_from_obspy(*_loaded(file, "read_events")))
+
+    return catalog_table(_joined(source, storage_options, read), _name(source))
 
 
 def read_stations(
-    source: str | os.PathLike[str] | Any,  # noqa: ANN401 - ObsPy has no types
+    source: str | os.PathLike[str] | Sequence[str] | Any,  # noqa: ANN401 - ObsPy has no types
     *,
     columns: Mapping[str, str | None] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     r"""Read the channels of a network: one entry a channel, named ``NET.STA.LOC.CHA``.
 
     Parameters
     ----------
-    source : path or ObsPy Inventory
-        A CSV file (``.csv``) with the columns ``network``, ``station``, ``location``,
+    source : path, URL, pattern, list of these, or ObsPy Inventory
+        As for `read_catalog`, such as ``s3://scedc-pds/FDSNstationXML/CI/CI_A*.xml``. Each is
+        a CSV file (``.csv``) with the columns ``network``, ``station``, ``location``,
         ``channel``, ``latitude``, ``longitude`` [degrees], ``elevation_m``; or a file in any
         station format that ObsPy reads, such as StationXML down to the channels. Of several
         epochs of a channel the last one says where it is.
     columns : dict, optional
         Names of the columns of a CSV file that differ, ours to theirs; None for no elevation.
+    storage_options : dict, optional
+        Of fsspec, for URLs, such as ``{"anon": True}`` for a public bucket; not kept anywhere.
 
     Returns
     -------
@@ -116,8 +130,8 @@ def read_stations(
 
     Raises
     ------
-    FileNotFoundError
-        No such file.
+    FileNotFoundError, PermissionError, OSError
+        No such file or object, it may not be read, or its store fails.
     ValueError
         A column is missing, a number cannot be read, a channel is repeated, an inventory has no
         channels.
@@ -135,34 +149,50 @@ def read_stations(
     >>> stations.station_id.item(), stations.elevation.item()
     ('4D.G7J1..SHZ', 2528.0)
     """
-    if not (table := _csv(source, (*_CODES, *_PLACE, "elevation_m"), columns)):
-        return stations_from_obspy(*_loaded(source, "read_inventory"))
-    names = columns or {}
-    values = {
-        "station_id": _station_id(table, names),
-        **{name: table.need(Column(name, "number"), names) for name in _PLACE},
-        "elevation": table.need(Column("elevation_m", "number", may_be_empty=True), names),
-    }
-    return stations_table(values, table.path)
+    if not is_place(source):
+        _refuse(columns)
+        return stations_from_obspy(source)
+
+    def read(file: File) -> dict[str, Array]:
+        if file.extension == ".csv":
+            return _station_rows(file, columns or {})
+        _refuse(columns)
+        return _columns(stations_from_obspy(*_loaded(file, "read_inventory")))
+
+    return stations_table(_joined(source, storage_options, read), _name(source))
 
 
 def read_picks(
-    source: str | os.PathLike[str] | Any,  # noqa: ANN401 - ObsPy has no types
+    source: str | os.PathLike[str] | Sequence[str] | Any,  # noqa: ANN401 - ObsPy has no types
     *,
     columns: Mapping[str, str | None] | None = None,
+    catalog: xr.Dataset | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     r"""Read the picks of a catalogue: one entry a pick.
 
     Parameters
     ----------
-    source : path or ObsPy Catalog
-        A CSV file (``.csv``) with the columns ``event_id``, ``network``, ``station``,
-        ``location``, ``channel``, ``phase``, ``time`` (ISO 8601, UTC) and, if it likes,
-        ``weight`` (0 to 1); or a file in any event format that ObsPy reads, such as QuakeML.
-        There, phase and weight are those of the arrival at the preferred origin, or else the
-        phase hint and 1.
+    source : path, URL, pattern, list of these, or ObsPy Catalog
+        As for `read_catalog`, such as ``s3://scedc-pds/event_phases/2019/2019_187/*.phase``. Each is
+
+        - a CSV file (``.csv``) with the columns ``event_id``, ``network``, ``station``,
+          ``location``, ``channel``, ``phase``, ``time`` (ISO 8601, UTC) and, if it likes,
+          ``weight`` (0 to 1);
+        - a phase file of SCEDC (``.phase``); the weight is the quality of the pick;
+        - a phase file of HypoDD (``.pha``), whose stations have no network: ``station_id`` is
+          ``.STA..``. A record of ``NET.STA`` takes such a pick where STA is its station's code,
+          or its network's and its station's, such as ``NCCSP``. A negative weight ("always
+          keep") loses its sign;
+        - a file in any event format that ObsPy reads, such as QuakeML. Phase and weight are
+          those of the arrival at the preferred origin, or else the phase hint and 1.
     columns : dict, optional
         Names of the columns of a CSV file that differ, ours to theirs.
+    catalog : Dataset of stage ``catalog``, optional
+        Origin times for phase files of SCEDC whose header has none. Where the file has one, its
+        travel times count from it, whatever the catalogue says.
+    storage_options : dict, optional
+        Of fsspec, for URLs, such as ``{"anon": True}`` for a public bucket; not kept anywhere.
 
     Returns
     -------
@@ -171,10 +201,11 @@ def read_picks(
 
     Raises
     ------
-    FileNotFoundError
-        No such file.
+    FileNotFoundError, PermissionError, OSError
+        No such file or object, it may not be read, or its store fails.
     ValueError
-        A column is missing, a time or number cannot be read, there is no pick.
+        A column is missing, a time or number cannot be read, an origin time is not known, there
+        is no pick.
 
     Examples
     --------
@@ -189,61 +220,64 @@ def read_picks(
     >>> picks.event_id.item(), picks.phase.item(), picks.weight.item()
     ('007', 'P', 1.0)
     """
-    if not (table := _csv(source, ("event_id", *_CODES, "phase", "time", "weight"), columns)):
-        return picks_from_obspy(*_loaded(source, "read_events"))
-    names = columns or {}
-    weight = table.get(Column("weight", "number", may_be_empty=True))
-    values = {
-        "event_id": table.need(Column("event_id"), names),
-        "station_id": _station_id(table, names),
-        "phase": table.need(Column("phase"), names),
-        "time": table.need(Column("time", "time"), names),
-        "weight": np.ones(len(table.lines)) if weight is None else np.where(np.isnan(weight), 1.0, weight),
+    if not is_place(source):
+        _refuse(columns)
+        return picks_from_obspy(source)
+    if catalog is not None:
+        schema.require(catalog, "catalog")
+
+    def read(file: File) -> dict[str, Array]:
+        rows = read_pick_rows(file, columns, catalog)
+        return rows or _columns(picks_from_obspy(*_loaded(file, "read_events")))
+
+    return picks_table(_joined(source, storage_options, read), _name(source))
+
+
+def _joined(
+    source: Any,  # noqa: ANN401 - a path or several
+    storage_options: Mapping[str, Any] | None,
+    read: Callable[[File], dict[str, Array]],
+) -> dict[str, Array]:
+    """The columns of all files, one below the other."""
+    parts = [read(file) for file in fetch(source, storage_options)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _name(source: Any) -> str:  # noqa: ANN401 - a path or several
+    places = [shown(os.fspath(each)) for each in (source if isinstance(source, (list, tuple)) else [source])]
+    return places[0] if len(places) == 1 else f"{places[0]} … {places[-1]} ({len(places)} files)"
+
+
+def _columns(table: xr.Dataset) -> dict[str, Array]:
+    return {str(name): array.values for name, array in table.variables.items()}
+
+
+def _station_rows(file: File, names: Mapping[str, str | None]) -> dict[str, Array]:
+    table = read_csv(file, (*CODES, *_PLACE, "elevation_m"), names)
+    return {
+        "station_id": station_ids(table, names),
+        **{name: table.need(Column(name, "number"), names) for name in _PLACE},
+        "elevation": table.need(Column("elevation_m", "number", may_be_empty=True), names),
     }
-    return picks_table(values, table.path)
 
 
-def _either(names: Mapping[str, str | None]) -> dict[str, str | None]:
-    """No depth in kilometres if the user said that there is none in either unit."""
-    return {"depth_km": None} if None in (names.get("depth_km", ""), names.get("depth_m", "")) else {}
-
-
-def _station_id(table: CsvFile, names: Mapping[str, str | None]) -> np.ndarray[Any, Any]:
-    parts = [table.cells.get(code) for code in _CODES]
-    for code, cells in zip(_CODES, parts, strict=True):
-        if cells is None:
-            table.need(Column(code), names)
-    return texts([".".join(codes) for codes in zip(*(cells or [] for cells in parts), strict=True)])
-
-
-def _csv(source: object, known: tuple[str, ...], columns: Mapping[str, str | None] | None) -> CsvFile | None:
-    """The table of a CSV file; None for what ObsPy must read or has read."""
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        if not Path(path).is_file():
-            msg = f"got the path {path!r}, where there is no file, expected one: correct the path."
-            raise FileNotFoundError(msg)
-        if path.lower().endswith(".csv"):
-            return read_csv(path, known, columns or {})
+def _refuse(columns: Mapping[str, str | None] | None) -> None:
     if columns:
-        msg = "got columns= for something other than a CSV file, expected none: leave columns out."
-        raise ValueError(msg)
-    return None
+        raise ValueError(NO_COLUMNS)
 
 
-def _loaded(source: Any, reader: str) -> tuple[Any, ...]:  # noqa: ANN401 - ObsPy has no types
-    """An ObsPy object as it is, or the one that a file holds with the file's path."""
-    if not isinstance(source, (str, os.PathLike)):
-        return (source,)
-    path = os.fspath(source)
+def _loaded(file: File, reader: str) -> tuple[Any, str]:
+    """What ObsPy makes of a file, and the file's name."""
+    ours = "read_stations" if reader == "read_inventory" else "read_catalog or read_picks"
     read: Callable[[Any], Any] = getattr(load_obspy(), reader)
     with quiet_obspy():
         try:
-            return read(io.BytesIO(Path(path).read_bytes())), path
+            return read(io.BytesIO(file.content)), file.name
         # ObsPy's readers raise whatever the content leads them to.
         except Exception as error:
             msg = (
-                f"got {path}, which ObsPy cannot read ({type(error).__name__}: {error}), expected a CSV file named "
-                f"'.csv', or a format of obspy.{reader}, such as QuakeML or StationXML: convert it, or rename it."
+                f"got {file.name}, which ObsPy cannot read ({type(error).__name__}: {error}), expected a CSV file "
+                f"named '.csv', one of the formats in the help of specufex_dask.{ours}, or one of obspy.{reader}, such "
+                f"as QuakeML or StationXML: convert it, or rename it."
             )
             raise ValueError(msg) from error

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from zipfile import BadZipFile
 
 import numpy as np
 
-from specufex_dask import faults, runs, svi
+from specufex_dask import faults, places, runs, svi
 from specufex_dask.fits import Fit, State
 from specufex_dask.history import History
 from specufex_dask.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from specufex_dask.places import Location, Place
 
 Params = TypeVar("Params")
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -45,14 +46,21 @@ _ROWS = ("number", "batch", "temperature", "size")
 class Checkpoint(Generic[Params]):
     """The file of a fit of one recipe, whose parameters are a dataclass of arrays of the type `kind`."""
 
-    path: Path
+    path: Place
+    store: Location
     recipe_id: str
     kind: type[Params]
 
     def read(self) -> list[State[Params]] | None:
-        """The states that were stored; None if there are none that can be read, or those of another recipe."""
+        """The states that were stored; None if there are none that can be read, or those of another recipe.
+
+        Raises ``OSError`` where it is not known whether there are any: a bucket that does not answer.
+        """
+        content = self._content()
+        if content is None:
+            return None
         try:
-            with np.load(self.path, allow_pickle=False) as arrays:
+            with np.load(BytesIO(content), allow_pickle=False) as arrays:
                 about = json.loads(arrays["about"].tobytes())
                 if about["recipe_id"] != self.recipe_id:
                     return None
@@ -60,11 +68,22 @@ class Checkpoint(Generic[Params]):
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
 
+    def _content(self) -> bytes | None:
+        try:
+            return places.read(self.path)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            if isinstance(self.path, Path):
+                return None
+            raise
+
     def write(self, states: list[State[Params]], max_steps: int, seconds: float) -> None:
-        """Store `states`: to another file first, which then takes the place of the old one.
+        """Store `states` in the place of those that were stored.
 
         Raises ``OSError`` where that cannot be written, such as of a full disk; the old one stays.
         """
+        runs.still_held(self.store)
         longest = max((state.history for state in states), key=lambda history: history.number)
         about = {
             "recipe_id": self.recipe_id,
@@ -80,17 +99,7 @@ class Checkpoint(Generic[Params]):
             arrays |= {f"{i}.{name}": values for name, values in _arrays(state).items()}
         content = BytesIO()
         np.savez(content, allow_pickle=False, **arrays)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".partial")  # one run holds the store, so one writes here
-        try:
-            with beside.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
-        except OSError:
-            beside.unlink(missing_ok=True)  # of a full disk not even the half is kept
-            raise
+        places.write(self.path, content.getvalue())
 
     def _state(self, arrays: Any, prefix: str, stopped: str) -> State[Params]:  # noqa: ANN401 - an open npz file
         def params(which: str) -> Params:
@@ -118,15 +127,14 @@ def _arrays(state: State[Any]) -> Arrays:
 
 @contextmanager
 def kept(
-    store: str | Path | None, stage: str, group: str | None, recipe_id: str, kind: type[Params]
+    store: Location | None, stage: str, group: str | None, recipe_id: str, kind: type[Params]
 ) -> Iterator[Checkpoint[Params] | None]:
     """The checkpoint of a fit beside `store`, which no other run may write to meanwhile; None without a store."""
-    path = None if store is None else runs.checkpoint_path(store, stage, group)
-    if store is None or path is None:
+    if store is None:
         yield None
         return
     with runs.holding(store):
-        yield Checkpoint(path, recipe_id, kind)
+        yield Checkpoint(runs.checkpoint_path(store, stage, group), store, recipe_id, kind)
 
 
 def run(

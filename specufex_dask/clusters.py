@@ -9,14 +9,15 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from specufex_dask import schema, store
+from specufex_dask import places, schema, store
 from specufex_dask.blocks import one_blas_thread, record_chunked, run_tasks
 from specufex_dask.kernels.silhouette import silhouettes
 from specufex_dask.recipe import recipe, stamp
 from specufex_dask.sample import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,7 +35,8 @@ def cluster_fingerprints(
     seed: int,
     n_init: int = _STARTS,
     memory_limit: float = 1e9,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> xr.Dataset:
     """Cluster the fingerprints of all usable records by k-means.
@@ -56,8 +58,9 @@ def cluster_fingerprints(
         Starts of k-means, of which the best is kept.
     memory_limit
         Bytes of fingerprints to keep in memory.
-    checkpoint, group
-        A store, and a group in it: where it holds the clusters of this very recipe, they are returned.
+    checkpoint, storage_options, group
+        A store, what fsspec opens it with, and a group in it: where it holds the clusters of this very
+        recipe, they are returned.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def cluster_fingerprints(
     tried = [int(k) for k in ([n_clusters] if isinstance(n_clusters, (int, np.integer)) else n_clusters)]
     parameters = {"n_clusters": tried, "seed": seed, "n_init": n_init, "memory_limit": memory_limit}
     planned = recipe("clusters", parameters, fingerprints=fingerprints)
-    stored = store.find(checkpoint, "clusters", planned, group=group)
+    stored = store.find(places.optional(checkpoint, storage_options), "clusters", planned, group=group)
     if stored is not None:
         return stored
     usable = np.flatnonzero(fingerprints["quality"].values == 0)

@@ -63,13 +63,13 @@ def run(
     """
     checked = read_study(study, overrides=overrides)
     made: dict[str, xr.Dataset] = {}
-    with holding(checked.store):
+    with holding(checked.place):
         for section in (s for s in SECTIONS if s.stage in checked.arguments):
             start = time.perf_counter()
             made[section.stage] = _make(section, checked, made, overwrite=overwrite)
             if announce:
                 announce(section.stage, made[section.stage], time.perf_counter() - start)
-        specufex_dask.report(checked.store, waveforms=made["waveforms"], **checked.arguments["report"])
+        specufex_dask.report(checked.place, waveforms=made["waveforms"], **checked.arguments["report"])
     return checked
 
 
@@ -78,6 +78,6 @@ def _make(section: Section, study: Study, made: Mapping[str, xr.Dataset], *, ove
     optional = {stage: made[stage] for stage in section.optional if stage in made}
     arguments = study.arguments[section.stage] | optional
     if "checkpoint" in settings.accepted(section.call) and not overwrite:
-        arguments["checkpoint"] = study.store
+        arguments |= {"checkpoint": study.store, "storage_options": study.arguments["store"].get("storage_options")}
     dataset: xr.Dataset = section.call(*(made[stage] for stage in section.inputs), **arguments)
     return dataset if section.lazy else specufex_dask.save(dataset, **study.arguments["store"], overwrite=overwrite)

@@ -1,10 +1,10 @@
-"""Read a CSV file into typed columns; say which line, which column and what to do when it cannot be."""
+"""Read a table of text into typed columns; say which line, which column and what to do when it cannot be."""
 
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +14,14 @@ from specufex_dask.tables import texts
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from specufex_dask.fetching import File
+
 Array = np.ndarray[Any, Any]
+NO_COLUMNS = "got columns= for something other than a CSV file, expected none: leave columns out."
+"""What to say when names of columns come with a file that has none."""
+
 _N_SHOWN = 3
+_SECONDS_IN_MINUTE = 60
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Column:
 
 @dataclass(frozen=True)
 class CsvFile:
-    """The cells of a CSV file, as text, by the names that the package uses; None for a column that is not there."""
+    """The cells of a file, as text, by the names that the package uses; None for a column that is not there."""
 
     path: str
     cells: Mapping[str, list[str]]
@@ -88,42 +94,73 @@ class CsvFile:
             raise ValueError(msg)
 
 
-def read_csv(path: str, known: Sequence[str], columns: Mapping[str, str | None]) -> CsvFile:
-    """Read the CSV file `path` with one header line; `columns` maps names of the package to names in the file."""
+def read_csv(
+    file: File, known: Sequence[str], columns: Mapping[str, str | None], *, encoding: str = "utf-8-sig"
+) -> CsvFile:
+    """Read a CSV file with one header line; `columns` maps names of the package to names in the file."""
     if unknown := sorted(set(columns) - set(known)):
         msg = f"got columns with the keys {unknown}, expected some of {list(known)}: map our name to the file's name."
         raise ValueError(msg)
-    header, rows, lines = _rows(path)
+    header, rows, lines = _rows(file, encoding)
     named = {name: theirs for name, theirs in columns.items() if theirs is not None}
     if absent := sorted(set(named.values()) - set(header)):
-        msg = f"got columns that name {absent}, expected some of the columns of {path}, {header}: correct the names."
+        msg = (
+            f"got columns that name {absent}, expected some of the columns of {file.name}, {header}: correct the names."
+        )
         raise ValueError(msg)
     taken = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(header, ())
     cells = {name: list(values) for name, values in taken.items() if name not in columns}
     cells.update({name: list(taken[theirs]) for name, theirs in named.items()})
-    return CsvFile(path, cells, lines)
+    return CsvFile(file.name, cells, lines)
 
 
-def _rows(path: str) -> tuple[list[str], list[list[str]], list[int]]:
+def csv_header(file: File) -> list[str]:
+    """The names of the columns of a CSV file, in whatever encoding."""
+    first = file.content.split(b"\n", 1)[0].decode("latin-1").removeprefix("\u00ef\u00bb\u00bf")
+    return [cell.strip() for cell in next(csv.reader([first]), [])]
+
+
+def rolled(minute: str, seconds: str) -> str:
+    """An ISO 8601 time from its minute and its seconds, which may be 60 and more, or below 0: they roll over.
+
+    Text that is not a time comes back as it stands, for the reader of times to refuse.
+
+    Examples
+    --------
+    >>> rolled("2019-12-31T23:59", "60.17"), rolled("2019-12-31T23:59", "8.5")
+    ('2020-01-01T00:00:00.170000000', '2019-12-31T23:59:08.5')
+    """
+    whole, _, part = seconds.partition(".")
+    if whole.isdigit() and int(whole) < _SECONDS_IN_MINUTE:
+        return f"{minute}:{whole:0>2}" + (f".{part}" if part else "")
+    try:
+        added = float(seconds)
+        if abs(added) > 2 * _SECONDS_IN_MINUTE:
+            return f"{minute}:{seconds}"
+        return str(np.datetime64(minute, "ns") + np.timedelta64(round(added * 1e9), "ns"))
+    except ValueError:
+        return f"{minute}:{seconds}"
+
+
+def _rows(file: File, encoding: str) -> tuple[list[str], list[list[str]], list[int]]:
     """Header, cells without surrounding blanks, and the line number of each row; blank lines are left out."""
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [cell.strip() for cell in next(reader, [])]
-            for row in reader:
-                if not any(row):
-                    continue
-                if len(row) != len(header):
-                    msg = (
-                        f"got {len(row)} cells in line {reader.line_num} of {path}, expected {len(header)} as in its "
-                        f"header: correct the line (a comma inside a cell needs quotes)."
-                    )
-                    raise ValueError(msg)
-                rows.append([cell.strip() for cell in row])
-                lines.append(reader.line_num)
+        reader = csv.reader(io.StringIO(file.content.decode(encoding), newline=""))
+        header = [cell.strip() for cell in next(reader, [])]
+        for row in reader:
+            if not any(row):
+                continue
+            if len(row) != len(header):
+                msg = (
+                    f"got {len(row)} cells in line {reader.line_num} of {file.name}, expected {len(header)} as in its "
+                    f"header: correct the line (a comma inside a cell needs quotes)."
+                )
+                raise ValueError(msg)
+            rows.append([cell.strip() for cell in row])
+            lines.append(reader.line_num)
     except (UnicodeDecodeError, csv.Error) as error:
-        msg = f"got {path}, which is not CSV in UTF-8 ({error}), expected a table with a header line: convert it."
+        msg = f"got {file.name}, which is not CSV in UTF-8 ({error}), expected a table with a header line: convert it."
         raise ValueError(msg) from error
     return header, rows, lines

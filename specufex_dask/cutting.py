@@ -13,7 +13,7 @@ from specufex_dask.schema import QUALITY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from specufex_dask.reading import Segment
+    from specufex_dask.segments import Segment
 
 Array = np.ndarray[Any, Any]
 FLAG = {name: value for value, name in enumerate(QUALITY)}

@@ -11,7 +11,7 @@ from dask.base import compute
 from dask.delayed import Delayed, delayed
 from threadpoolctl import threadpool_limits
 
-from specufex_dask import checkpoints, fits, models, sample, schema, store, svi
+from specufex_dask import checkpoints, fits, models, places, sample, schema, store, svi
 from specufex_dask.blocks import one_blas_thread, record_chunked
 from specufex_dask.history import History, after, history_of, history_variables
 from specufex_dask.kernels import hmm as kernel
@@ -19,6 +19,7 @@ from specufex_dask.kernels.gamma import digamma
 from specufex_dask.recipe import recipe, stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import xarray as xr
@@ -146,6 +147,7 @@ def fit_hmm(
     memory_limit: float = 256e6,
     start: xr.Dataset | None = None,
     checkpoint: str | Path | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     group: str | None = None,
     dtype: DTypeLike = "float32",
 ) -> xr.Dataset:
@@ -193,8 +195,8 @@ def fit_hmm(
         data one of whole chunks), and the chunks that the large ones are taken from.
     start
         A model that `fit_hmm` returned, to go on from with these records.
-    checkpoint, group
-        A store, and a group in it. Where it holds the model of this very recipe, that is
+    checkpoint, storage_options, group
+        A store, what fsspec opens it with, and a group in it. Where it holds the model of this very recipe, that is
         returned; else the state of the fit is stored beside it (in ``<store>.run``) every ten
         seconds, and a fit that was killed goes on from there and ends with the same bits.
     dtype
@@ -234,7 +236,8 @@ def fit_hmm(
     svi.check(parameters)
     inputs = {"activations": activations, "nmf": nmf} | ({} if start is None else {"start": start})
     planned = recipe("hmm", parameters, **inputs)
-    stored = store.find(checkpoint, "hmm", planned, group=group)
+    place = places.optional(checkpoint, storage_options)
+    stored = store.find(place, "hmm", planned, group=group)
     if stored is not None:
         return stored
     loudness = record_chunked(activations["activation"]) * nmf["gain"].values[:, None].astype(dtype)
@@ -248,7 +251,7 @@ def fit_hmm(
         model, records, after(begun, steps, max_steps), seeds, None if schedule == "published" else tol,
         32, 100, memory_limit, begun=begun.number, finish=finish == "memoised",
     )  # fmt: skip
-    with checkpoints.kept(checkpoint, "hmm", group, planned["recipe_id"], Posterior) as kept:
+    with checkpoints.kept(place, "hmm", group, planned["recipe_id"], Posterior) as kept:
         starts = (lambda _: [before]) if before else partial(_starts, model, seeds)
         state = checkpoints.run(fit, starts, kept, title="fit hmm", unit="states")
     result = _dataset(state.params, nmf).assign(history_variables(state.history))

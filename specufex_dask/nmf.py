@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specufex_dask import checkpoints, fits, models, sample, schema, store, svi
+from specufex_dask import checkpoints, fits, models, places, sample, schema, store, svi
 from specufex_dask.blocks import one_blas_thread, record_chunked
 from specufex_dask.history import after, history_of, history_variables
 from specufex_dask.kernels import nmf as kernel
 from specufex_dask.recipe import recipe, stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import xarray as xr
@@ -136,6 +137,7 @@ def fit_nmf(
     memory_limit: float = 256e6,
     start: xr.Dataset | None = None,
     checkpoint: str | Path | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     group: str | None = None,
     dtype: DTypeLike = "float32",
 ) -> xr.Dataset:
@@ -180,8 +182,8 @@ def fit_nmf(
         data one of whole chunks), and the chunks that the large ones are taken from.
     start
         A model that `fit_nmf` returned, to go on from with these records.
-    checkpoint, group
-        A store, and a group in it. Where it holds the model of this very recipe, that is
+    checkpoint, storage_options, group
+        A store, what fsspec opens it with, and a group in it. Where it holds the model of this very recipe, that is
         returned; else the state of the fit is stored beside it (in ``<store>.run``) every ten
         seconds, and a fit that was killed goes on from there and ends with the same bits.
     dtype
@@ -217,7 +219,8 @@ def fit_nmf(
     svi.check(parameters)
     inputs = {"spectrograms": spectrograms} | ({} if start is None else {"start": start})
     planned = recipe("nmf", parameters, **inputs)
-    stored = store.find(checkpoint, "nmf", planned, group=group)
+    place = places.optional(checkpoint, storage_options)
+    stored = store.find(place, "nmf", planned, group=group)
     if stored is not None:
         return stored
     records = sample.split(spectrograms, record_chunked(spectrograms["spectrogram"]), held_out=held_out, dtype=dtype)
@@ -228,7 +231,7 @@ def fit_nmf(
         model, records, after(before.history, steps, max_steps), [[seed]], None if schedule == "published" else tol,
         8, 200, memory_limit, begun=before.history.number, finish=finish == "memoised",
     )  # fmt: skip
-    with checkpoints.kept(checkpoint, "nmf", group, planned["recipe_id"], Posterior) as kept:
+    with checkpoints.kept(place, "nmf", group, planned["recipe_id"], Posterior) as kept:
         state = checkpoints.run(fit, lambda _: [before], kept, title="fit nmf", unit="patterns")
     result = _dataset(state.params, spectrograms["frequency"].values).assign(history_variables(state.history))
     result.attrs.update(stopped=state.history.stopped, n_records=len(records.fitted), n_sampled=fit.n_used(state))

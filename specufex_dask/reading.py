@@ -14,49 +14,30 @@ import sys
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from specufex_dask.miniseed import is_broken, is_miniseed
+from specufex_dask.objects import DamagedObjectError, Objects, is_url
+from specufex_dask.segments import Segment, UnreadableFileError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 _DECODING = threading.RLock()
 _MARGIN_SECONDS = 10.0  # a sample of the slowest channels that are in use
-_FIXED_HEADER_BYTES = 48
 _INTEGRITY = "integrity check"
-
-
-class UnreadableFileError(Exception):
-    """The file is there, and what it holds cannot be read."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of samples without a gap: time of the first one (ns since 1970), rate [Hz], samples (sample,)."""
-
-    start_ns: int
-    sampling_rate: float
-    n_samples: int
-    samples: np.ndarray[Any, Any]
-
-    def time_ns(self, index: float) -> int:
-        """Time of sample `index` [ns since 1970]."""
-        return self.start_ns + round(index * 1e9 / self.sampling_rate)
-
-    def index(self, time_ns: int) -> int:
-        """The sample nearest to `time_ns`; halfway between two, the later."""
-        return int(np.floor((time_ns - self.start_ns) * self.sampling_rate / 1e9 + 0.5))
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The wanted channels of one file, and those whose samples are damaged."""
+    """The wanted channels of one file, those whose samples are damaged, and whether it has other bytes than records."""
 
     segments: dict[str, list[Segment]]
     damaged: frozenset[str] = frozenset()
+    is_broken: bool = False
 
 
 @contextmanager
@@ -91,13 +72,18 @@ def load_obspy() -> Any:  # noqa: ANN401 - a module without types
 
 
 def read_file(
-    path: str, wanted: Collection[str], *, span_ns: tuple[int, int] | None = None, header_only: bool = False
+    path: str,
+    wanted: Collection[str],
+    *,
+    objects: Objects | None = None,
+    span_ns: tuple[int, int] | None = None,
+    header_only: bool = False,
 ) -> Contents:
-    """Return the segments of the channels `wanted` (``NET.STA.LOC.CHA``) in the file `path`.
+    """Return the segments of the channels `wanted` (``NET.STA.LOC.CHA``) in the file or object `path`.
 
     `span_ns` (first, last) leaves out what lies outside of it where the format can skip
     (miniSEED); `header_only` leaves out the samples. A damaged channel does not take the other
-    channels of its file with it.
+    channels of its file with it. What comes damaged through a network is fetched once more.
 
     Raises
     ------
@@ -108,33 +94,53 @@ def read_file(
     UnreadableFileError
         The file holds nothing that ObsPy can read.
     """
-    content = _bytes(path)
+    objects = objects or Objects()
+    try:
+        contents = _read(path, wanted, objects, span_ns, header_only=header_only)
+        if not is_url(path) or not (contents.damaged or contents.is_broken):
+            return contents
+    except UnreadableFileError:
+        if not is_url(path):
+            raise
+    return _read(path, wanted, objects, span_ns, header_only=header_only)
+
+
+def _read(
+    path: str, wanted: Collection[str], objects: Objects, span_ns: tuple[int, int] | None, *, header_only: bool
+) -> Contents:
+    content = read_bytes(path, objects)
     options: dict[str, Any] = {"headonly": header_only}
-    if not _is_miniseed(content):
+    if not is_miniseed(content):
         return _wanted(_decode(content, path, options), wanted, header_only=header_only)
     options["format"] = "MSEED"
     if span_ns is not None:
         options.update(_span(span_ns))
     try:
         names = {"sourcename": next(iter(wanted))} if len(wanted) == 1 else {}
-        return _wanted(_decode(content, path, {**options, **names}), wanted, header_only=header_only)
+        contents = _wanted(_decode(content, path, {**options, **names}), wanted, header_only=header_only)
     except UnreadableFileError:
-        return _channel_by_channel(content, path, wanted, options)
+        contents = _channel_by_channel(content, path, wanted, options)
+    # ObsPy goes past what it takes for no record, and says nothing.
+    return replace(contents, is_broken=not header_only and is_broken(content))
 
 
-def _bytes(path: str) -> bytes:
+def read_bytes(path: str, objects: Objects) -> bytes:
+    """The content of the file or object `path`, uncompressed; errors are those of `read_file`."""
     try:
-        with Path(path).open("rb") as file:
-            content = file.read()
+        content = objects.read(path)
+    except DamagedObjectError as error:
+        raise UnreadableFileError(path) from error
     except NotADirectoryError as error:
         raise FileNotFoundError(path) from error
     except PermissionError as error:
+        if is_url(path):
+            raise
         msg = (
             f"got 'permission denied' for {path}, expected a file that this user may read: "
             f"change its permissions, or run as a user that has them."
         )
         raise PermissionError(msg) from error
-    except FileNotFoundError:
+    except (FileNotFoundError, ConnectionError):
         raise
     except OSError as error:
         raise UnreadableFileError(path) from error
@@ -153,13 +159,6 @@ def _uncompressed(content: bytes, path: str) -> bytes:
     except Exception as error:
         raise UnreadableFileError(path) from error
     return content
-
-
-def _is_miniseed(content: bytes) -> bool:
-    """Whether a miniSEED data record opens the file; spares ObsPy's search through all its formats."""
-    return (
-        len(content) >= _FIXED_HEADER_BYTES and content[6:7] in b"DRQM" and content[:6].strip(b"0123456789 \0") == b""
-    )
 
 
 def _span(span_ns: tuple[int, int]) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from specufex_dask.archive import PathTemplate
+from specufex_dask.continuous import NotMiniseedError, read_windows
 from specufex_dask.cutting import FLAG, NOT_A_TIME, Cut, Record, cut
-from specufex_dask.reading import Segment, UnreadableFileError
+from specufex_dask.segments import Segment, UnreadableFileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +23,13 @@ _SECOND_NS = 1_000_000_000
 _LACKING = {FLAG["missing"], FLAG["short"], FLAG["gappy"]}
 
 
-class _Found(NamedTuple):
-    """What the files of some records hold: segments by channel, damaged channels, whether a file is unreadable."""
+@dataclass
+class _Found:
+    """What the files of one record hold of its channel: its segments, and what is wrong with the rest."""
 
-    segments: dict[str, list[Segment]]
-    damaged: set[str]
-    unreadable: bool
+    segments: list[Segment] = field(default_factory=list)
+    damaged: bool = False
+    unreadable: bool = False
 
 
 def read_block(
@@ -49,9 +53,9 @@ def read_block(
     known = np.flatnonzero(anchor_ns != NOT_A_TIME)
     times_ns = origin_ns[:, None] if ends_ns is None else np.column_stack([origin_ns, ends_ns])
     for sources, members in _by_source(archive, event_id, station_id, times_ns, known).items():
-        found = _read(archive, sources, station_id[members], None if ends_ns is None else ends_ns[members])
-        for i in members:
-            record = _record(found, station_id[i], int(anchor_ns[i]), how)
+        ends = None if ends_ns is None else ends_ns[members]
+        for i, found in zip(members, _read(archive, sources, station_id[members], ends), strict=True):
+            record = _record(found, int(anchor_ns[i]), how)
             quality[i], start_ns[i] = record.flag, record.start_ns
             if record.samples is not None:
                 waveform[i] = record.samples
@@ -77,30 +81,45 @@ def _by_source(
     return members
 
 
-def _read(archive: Archive, sources: Sequence[str], wanted: Array, ends_ns: Array | None) -> _Found:
-    span_ns = None if ends_ns is None else (int(ends_ns.min()), int(ends_ns.max()))
-    segments: dict[str, list[Segment]] = {}
-    damaged: set[str] = set()
-    unreadable = False
+def _read(archive: Archive, sources: Sequence[str], wanted: Array, ends_ns: Array | None) -> list[_Found]:
+    """What there is for each record of the channels `wanted` (record,) in `sources`, each of which is read once."""
+    found = [_Found() for _ in wanted]
     for source in sources:
         try:
-            contents = archive.read(source, set(wanted.tolist()), span_ns=span_ns)
+            _add(found, archive, source, wanted.tolist(), ends_ns)
         except FileNotFoundError:
             continue
         except UnreadableFileError:
-            unreadable = True
-            continue
-        damaged |= contents.damaged
-        for name, parts in contents.segments.items():
-            segments.setdefault(name, []).extend(parts)
-    return _Found(segments, damaged, unreadable)
+            for each in found:
+                each.unreadable = True
+    return found
 
 
-def _record(found: _Found, station_id: str, anchor_ns: int, how: Cut) -> Record:
-    if station_id in found.damaged:
+def _add(found: list[_Found], archive: Archive, source: str, wanted: list[str], ends_ns: Array | None) -> None:
+    """Add what `source` holds for each record to what was `found` in others."""
+    if ends_ns is not None and isinstance(archive, PathTemplate) and archive.is_continuous:
+        try:
+            stretches = read_windows(archive.objects, source, wanted, ends_ns, in_order=archive.in_order)
+        except NotMiniseedError:
+            pass
+        else:
+            for each, stretch in zip(found, stretches, strict=True):
+                each.segments += stretch.segments
+                each.damaged |= stretch.damaged
+                each.unreadable |= stretch.others_damaged
+            return
+    span_ns = None if ends_ns is None else (int(ends_ns.min()), int(ends_ns.max()))
+    contents = archive.read(source, set(wanted), span_ns=span_ns)
+    for each, name in zip(found, wanted, strict=True):
+        each.segments += contents.segments.get(name, [])
+        each.damaged |= name in contents.damaged
+        each.unreadable |= contents.is_broken
+
+
+def _record(found: _Found, anchor_ns: int, how: Cut) -> Record:
+    if found.damaged:
         return Record(FLAG["unreadable"])
-    parts = found.segments.get(station_id)
-    record = cut(parts, anchor_ns, how) if parts else Record(FLAG["missing"])
+    record = cut(found.segments, anchor_ns, how) if found.segments else Record(FLAG["missing"])
     if found.unreadable and record.flag in _LACKING:
         return Record(FLAG["unreadable"])
     return record

@@ -7,7 +7,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from specufex_dask import (
     figures_model,
     figures_records,
     figures_time,
+    places,
     report_records,
     report_tables,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from specufex_dask.figures import Panel
+    from specufex_dask.places import Place, Remote
     from specufex_dask.report_records import Rejected
     from specufex_dask.report_tables import Table
 
@@ -51,13 +53,14 @@ class Section:
 
 
 def report(
-    store: str | Path,
+    store: str | Path | Remote,
     path: str | Path,
     *,
     group: str | None = None,
     catalog: xr.Dataset | None = None,
     stations: xr.Dataset | None = None,
     waveforms: xr.Dataset | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one self-contained HTML page about the study in `store`; no stage is required, each whole one adds to it.
 
@@ -70,9 +73,9 @@ def report(
     Parameters
     ----------
     store : str or path
-        The Zarr store.
+        The Zarr store, or its URL.
     path : str or path
-        The page to write; its folder is made where it does not exist.
+        The page to write, on a disk; its folder is made where it does not exist.
     group : str, optional
         Group of the models to report, such as a station_id; catalogue and stations are taken
         from the top of the store if the group has none.
@@ -84,6 +87,8 @@ def report(
         Adds the waveforms (record, sample) of the typical records and the settings that they
         were read with. May be lazy: only the tasks that hold typical records are run, so open
         them with few ``records_per_task``.
+    storage_options : mapping, optional
+        What fsspec opens the store with, if it lies at a URL.
 
     Returns
     -------
@@ -93,7 +98,8 @@ def report(
     Raises
     ------
     ValueError
-        Nothing to report is in the store (or its group), or a Dataset given is of another stage.
+        Nothing to report is in the store (or its group), a Dataset given is of another stage, or
+        the page is to be at a URL.
 
     Examples
     --------
@@ -106,20 +112,21 @@ def report(
     >>> page.count("<img"), "fit_nmf" in page
     (2, True)
     """
+    target, store = places.at(path), places.at(store, storage_options)
+    if not isinstance(target, Path):
+        msg = f"got {path} for the page, expected a local path: write it there, and copy it."
+        raise ValueError(msg)  # noqa: TRY004 a wrong value, not a wrong use of Python
     given = {"catalog": catalog, "stations": stations, "waveforms": waveforms}
     held = {place: missing_shards(store, group=place) for place in (None, group)}
     begun = {stage: n_missing for stage, n_missing in held[group].items() if n_missing}
     stages = _stages(store, group, {stage: dataset for stage, dataset in given.items() if dataset is not None}, held)
     title = Path(str(store).rstrip("/")).name + (f" · {group}" if group else "")
-    target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(_render(title, list(_sections(stages, begun))), encoding="utf-8")
     return target
 
 
-def _stages(
-    store: str | Path, group: str | None, given: Stages, held: Mapping[str | None, Mapping[str, int]]
-) -> Stages:
+def _stages(store: Place, group: str | None, given: Stages, held: Mapping[str | None, Mapping[str, int]]) -> Stages:
     """The stages that there are, lazily, in the order of the chain."""
     for stage, dataset in given.items():
         require(dataset, stage)

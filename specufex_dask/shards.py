@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import dask.array as da
@@ -18,13 +19,15 @@ from specufex_dask import faults, runs, schema
 from specufex_dask.blocks import record_chunked
 from specufex_dask.progress import compute_followed, progress
 from specufex_dask.stored import readable
+from specufex_dask.url_stores import zarr_store
 from specufex_dask.zarr_keys import chunks_of, key_of, remove_partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     import xarray as xr
+
+    from specufex_dask.places import Location
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -33,17 +36,17 @@ layout = threading.Lock()
 """Held while files are laid out or cleared above a stage's own, where another thread's stage has them too."""
 
 
-def attributes(store: str | Path, path: str) -> dict[str, Any] | None:
+def attributes(store: Location, path: str) -> dict[str, Any] | None:
     """Attributes of a group whose template is whole: its recipe is written last."""
     with readable(f"{store}/{path}"):
         try:
-            found = dict(zarr.open_group(str(store), path=path, mode="r").attrs)
+            found = dict(zarr.open_group(zarr_store(store), path=path, mode="r", zarr_format=3).attrs)
         except (FileNotFoundError, zarr.errors.GroupNotFoundError):
             return None
     return found if "recipe" in found else None
 
 
-def outdated(store: str | Path, path: str, held: Mapping[str, Any]) -> str:
+def outdated(store: Location, path: str, held: Mapping[str, Any]) -> str:
     """What to do with a group with the attributes `held` in the layout of another version; empty for this one's."""
     if held.get("schema_version") == schema.VERSION:
         return ""
@@ -53,12 +56,12 @@ def outdated(store: str | Path, path: str, held: Mapping[str, Any]) -> str:
     )
 
 
-def missing(store: str | Path, path: str, held: Mapping[str, Any]) -> list[int]:
+def missing(store: Location, path: str, held: Mapping[str, Any]) -> list[int]:
     """Numbers of the shards not yet written of a group with the attributes `held`."""
     if "records_per_task" not in held:
         return []
     with readable(f"{store}/{path}"):
-        quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
+        quality = zarr.open_array(zarr_store(store), path=f"{path}/quality", mode="r", zarr_format=3)
     present = chunks_of(quality)
     return [i for i in range(len(sizes(quality.shape[0], held))) if f"c/{i}" not in present]
 
@@ -72,22 +75,24 @@ def sizes(n_records: int, held: Mapping[str, Any]) -> list[int]:
 class Journal:
     """What a save has written so far, told to the log of the run every few seconds."""
 
-    def __init__(self, store: str | Path, path: str) -> None:
+    def __init__(self, store: Location, path: str) -> None:
         self._store, self._path = store, path
         self._start = self._told = time.monotonic()
         self._done: dict[str, int] = {}
         self._lacking: list[int] = []
+        self._shard_size = 1
 
     def begin(self, shard_sizes: list[int], lacking: list[int]) -> None:
         """Tell how many shards and records there are, and how many of them are written already."""
-        self._lacking = lacking
+        self._lacking, self._shard_size = lacking, max([1, *shard_sizes])
         n_records, n_lacking = sum(shard_sizes), sum(shard_sizes[i] for i in lacking)
         self._done = {"shards_done": len(shard_sizes) - len(lacking), "records_done": n_records - n_lacking}
         self.tell("started", shards=len(shard_sizes), records=n_records)
 
-    def shard_done(self, n_records: float) -> None:
-        """Count one shard more."""
-        self._done["shards_done"] += 1
+    def advance(self, n_records: float) -> None:
+        """Count the shards of so many records more, and see to it that the store is still this run's."""
+        runs.still_held(self._store)
+        self._done["shards_done"] += -(-int(n_records) // self._shard_size)  # all are equal but the last
         self._done["records_done"] += int(n_records)
         if time.monotonic() - self._told > _EVERY:
             self.tell("progress")
@@ -105,7 +110,7 @@ class Journal:
 
 
 @contextmanager
-def recorded(store: str | Path, path: str) -> Iterator[Journal]:
+def recorded(store: Location, path: str) -> Iterator[Journal]:
     """Log how a save ended, and say of a full disk, or of workers that died, what is left to do."""
     journal = Journal(store, path)
 
@@ -117,6 +122,7 @@ def recorded(store: str | Path, path: str) -> Iterator[Journal]:
     with faults.explained(f"{path!r} of {store}", left, again, part=journal.part):
         try:
             yield journal
+            runs.still_held(store)
         except BaseException as error:
             first_line, *_ = [*str(error).splitlines(), ""]
             journal.tell("failed", error=f"{type(error).__name__}: {first_line}")
@@ -124,7 +130,7 @@ def recorded(store: str | Path, path: str) -> Iterator[Journal]:
     journal.tell("finished")
 
 
-def write(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str, journal: Journal) -> None:
+def write(dataset: xr.Dataset, names: list[Any], store: Location, path: str, journal: Journal) -> None:
     """Compute and write the shards of the variables `names` that are missing, each by one task."""
     held = attributes(store, path) or {}
     lacking = missing(store, path, held)
@@ -135,43 +141,48 @@ def write(dataset: xr.Dataset, names: list[Any], store: str | Path, path: str, j
     _clear(store, path, names, lacking)
     # In the chunks of the template: those of a run that goes on where another was killed may be others.
     arrays = [record_chunked(dataset[name]).rechunk({0: held["records_per_task"]}) for name in names]
+    targets = _opened(store, path, names)
     first = da.arange(dataset.sizes["record"], chunks=(arrays[0].chunks[0],))
     operands = [item for i, a in enumerate([first, *arrays]) for item in (a.blocks[lacking], _axes(i, a.ndim))]
     written = da.blockwise(
-        _write_block, ("record",), *operands, concatenate=True, dtype=np.int64, meta=np.empty(0, np.int64),
-        adjust_chunks={"record": 1}, names=names, store=str(store), path=path,
+        partial(_write_block, targets=targets), ("record",), *operands, concatenate=True, dtype=np.int64,
+        meta=np.empty(0, np.int64), adjust_chunks={"record": 1},
     )  # fmt: skip
     tasks = {(written.name, i): shard_sizes[number] for i, number in enumerate(lacking)}
     with progress(f"save {path}", total=sum(tasks.values()), unit="records") as draw:
 
         def advance(n_records: float) -> None:
             draw(n_records)
-            journal.shard_done(n_records)
+            journal.advance(n_records)
 
         compute_followed(written, advance, tasks=tasks)
     _clear(store, path, names, [])  # of what a worker that was killed on the way had begun
 
 
-def _clear(store: str | Path, path: str, names: list[Any], begun: list[int]) -> None:
+def _clear(store: Location, path: str, names: list[Any], begun: list[int]) -> None:
     """Remove the files that a killed write left, and what there is of the shards `begun`.
 
     That may be torn, and zarr reads what there is of a shard before it writes it.
     """
     with layout:
-        group = zarr.open_group(str(store), path=path, mode="r+")
-        arrays = [cast("zarr.Array[Any]", group[name]) for name in names]
+        group = zarr.open_group(zarr_store(store, mode="r+"), path=path, mode="r+", zarr_format=3)
+        arrays = _opened(store, path, names) if begun else []
         remove_partial(group, {key_of(array, number) for array in arrays for number in begun})
+
+
+def _opened(store: Location, path: str, names: list[Any]) -> list[zarr.Array[Any]]:
+    """The arrays `names` of a stage, to be written to by tasks: which so need not read what these are."""
+    group = zarr.open_group(zarr_store(store, mode="r+"), path=path, mode="r+", zarr_format=3)
+    # A chunk of zeros must be written too: that it is there says that it is done.
+    return [cast("zarr.Array[Any]", group[name]).with_config({"write_empty_chunks": True}) for name in names]
 
 
 def _axes(number: int, ndim: int) -> tuple[str, ...]:
     return ("record", *(f"{number}_{axis}" for axis in range(1, ndim)))
 
 
-def _write_block(records: Array, *blocks: Array, names: list[str], store: str, path: str) -> Array:
-    group = zarr.open_group(store, path=path, mode="r+")
+def _write_block(records: Array, *blocks: Array, targets: list[zarr.Array[Any]]) -> Array:
     region = slice(int(records[0]), int(records[-1]) + 1)
-    for name, block in zip(names, blocks, strict=True):
-        # A chunk of zeros must be written too: that it is there says that it is done.
-        array = cast("zarr.Array[Any]", group[name]).with_config({"write_empty_chunks": True})
+    for array, block in zip(targets, blocks, strict=True):
         array[region] = block.astype("datetime64[ns]").view("int64") if block.dtype.kind == "M" else block
     return np.array([len(records)])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import zipfile
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
-from specufex_dask import runs, shards, stored
+from specufex_dask import places, runs, shards, stored
 from specufex_dask.schema import QUALITY, SCHEMAS
+from specufex_dask.url_stores import zarr_store
 from specufex_dask.zarr_keys import names_in
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zarr.storage import StorePath
+
+    from specufex_dask.places import Location, Place, Remote
 
 _FLOW = list(SCHEMAS)
 _REFUSED = {"torn", "outdated"}
@@ -116,7 +120,9 @@ class Status:
         return "\n".join([f"{self.store}: {held}", *lines, f"next: {self.next}"])
 
 
-def status(store: str | Path, *, group: str | None = None) -> Status:
+def status(
+    store: str | Path | Remote, *, group: str | None = None, storage_options: Mapping[str, Any] | None = None
+) -> Status:
     """Say of each stage of `store` what is written, left, flagged and failed, and at what rate it went.
 
     It reads metadata, `quality` and the log beside the store, and may do so while a run is writing.
@@ -124,9 +130,11 @@ def status(store: str | Path, *, group: str | None = None) -> Status:
     Parameters
     ----------
     store
-        Path of the Zarr store.
+        Path of the Zarr store, or its URL.
     group
         Only the stages in this group, such as a station_id; None is all of them.
+    storage_options
+        What fsspec opens a URL with; without them its own configuration holds.
 
     Raises
     ------
@@ -144,6 +152,7 @@ def status(store: str | Path, *, group: str | None = None) -> Status:
     >>> found.stages[0].records, found.stages[0].shards, found.next
     (40, 5, 'nothing; all stages are whole')
     """
+    store = places.at(store, storage_options)
     holder, log = runs.holder(store), runs.log(store)
     checkpoints, root = _checkpoints(store), _root(store)
     last = {entry["stage"]: entry["event"] for entry in log}
@@ -158,7 +167,7 @@ def status(store: str | Path, *, group: str | None = None) -> Status:
 
 
 def _stage(
-    store: str | Path, path: str, log: list[dict[str, Any]], fit: Fit | None, holder: runs.Holder | None
+    store: Location, path: str, log: list[dict[str, Any]], fit: Fit | None, holder: runs.Holder | None
 ) -> StageStatus:
     entries = [entry for entry in log if entry["stage"] == path]
     try:
@@ -172,7 +181,7 @@ def _stage(
 
 
 def _described(
-    store: str | Path,
+    store: Location,
     path: str,
     held: dict[str, Any] | None,
     entries: list[dict[str, Any]],
@@ -199,10 +208,10 @@ def _described(
     )  # fmt: skip
 
 
-def _root(store: str | Path) -> zarr.Group | None:
+def _root(store: Location) -> zarr.Group | None:
     with stored.readable(f"{store}/zarr.json"):
         try:
-            return zarr.open_group(str(store), mode="r")
+            return zarr.open_group(zarr_store(store), mode="r", zarr_format=3)
         except (FileNotFoundError, zarr.errors.GroupNotFoundError):
             return None
 
@@ -221,12 +230,12 @@ def _order(path: str) -> tuple[str, int]:
     return group, _FLOW.index(stage) if stage in _FLOW else len(_FLOW)
 
 
-def _quality(store: str | Path, path: str, held: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[Any]] | None:
+def _quality(store: Location, path: str, held: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[Any]] | None:
     """`quality` of a stage, of any value where it is not written; None for a stage without it."""
     if not any(variable.name == "quality" for variable in SCHEMAS[path.rpartition("/")[2]].variables):
         return None
     with stored.readable(f"{store}/{path}"):
-        quality = zarr.open_array(str(store), path=f"{path}/quality", mode="r")
+        quality = zarr.open_array(zarr_store(store), path=f"{path}/quality", mode="r", zarr_format=3)
     return stored.values(f"{store}/{path}", quality, held.get("records_per_task"))
 
 
@@ -251,20 +260,18 @@ def _rate(entries: list[dict[str, Any]]) -> float | None:
     return n_records / seconds if seconds > 0 and n_records else None
 
 
-def _checkpoints(store: str | Path) -> dict[str, Fit]:
+def _checkpoints(store: Location) -> dict[str, Fit]:
     """How far each fit with a checkpoint has come, by the path of its stage."""
     folder = runs.folder(store)
-    if folder is None:
-        return {}
-    files = [path for path in folder.rglob("*.npz") if path.name.removesuffix(".npz") in SCHEMAS]
-    found = {str(path.relative_to(folder)).removesuffix(".npz"): _fit(path) for path in files}
+    stems = [name.removesuffix(".npz") for name in places.names(folder) if name.endswith(".npz")]
+    found = {stem: _fit(folder / f"{stem}.npz") for stem in stems if stem.rpartition("/")[2] in SCHEMAS}
     return {path: fit for path, fit in found.items() if fit is not None}
 
 
-def _fit(path: Path) -> Fit | None:
-    """What the checkpoint at `path` says; None if it cannot be read, so that nothing can go on from it."""
+def _fit(place: Place) -> Fit | None:
+    """What the checkpoint at `place` says; None if it cannot be read, so that nothing can go on from it."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as checkpoint:
+        with np.load(BytesIO(places.read(place)), allow_pickle=False) as checkpoint:
             about: Mapping[str, Any] = json.loads(checkpoint["about"].tobytes())
         return Fit(*(about[name] for name in ("step", "max_steps", "score", "size", "seconds")))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):

@@ -13,19 +13,29 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from specufex_dask import runs, schema, shards, stored
+from specufex_dask import places, runs, schema, shards, stored
 from specufex_dask.recipe import difference, identity
+from specufex_dask.url_stores import require_chunks, zarr_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from specufex_dask.places import Location, Remote
 
 _INNER_CHUNK_BYTES = 1e6
 _RECORDS_PER_INNER_CHUNK = 16
 _TIME = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "_FillValue": np.iinfo("int64").min}
 
 
-def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, overwrite: bool = False) -> xr.Dataset:
+def save(
+    dataset: xr.Dataset,
+    store: str | Path | Remote,
+    *,
+    group: str | None = None,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
     """Write the stage `dataset` to its group of the Zarr `store` and return it reopened, lazily.
 
     Lazy arrays are computed shard by shard, never as a whole. Where the group holds the same
@@ -38,11 +48,15 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
     dataset
         What a stage function returned.
     store
-        Path of the Zarr store.
+        Path of the Zarr store, or its URL, such as ``"s3://bucket/study.zarr"``.
     group
         Group above the stage's, such as a station_id for a model of that station.
     overwrite
         Replace a stage of another recipe.
+    storage_options
+        What fsspec opens a URL with, such as ``{"profile": "me"}``; they are kept nowhere. Without
+        them its own configuration holds, and the environment (``AWS_PROFILE``, ``FSSPEC_S3_ANON``),
+        which each worker must have as well.
 
     Raises
     ------
@@ -51,7 +65,8 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
     BusyStoreError
         If another process is writing to the store.
     OSError
-        If the disk is full, among others; what is written stays, and saving again goes on from there.
+        If the disk is full or a bucket denies access, among others; what is written stays, and
+        saving again goes on from there.
 
     Examples
     --------
@@ -69,27 +84,33 @@ def save(dataset: xr.Dataset, store: str | Path, *, group: str | None = None, ov
             f"got a Dataset of stage {stage!r}, expected one that a stage function returned: {sorted(schema.SCHEMAS)}."
         )
         raise ValueError(msg)
-    path = _path(stage, group)
+    path, store = _path(stage, group), places.at(store, storage_options)
     if not _is_whole(dataset, store, path):  # which is only read: that needs no lock
         with runs.holding(store):
             _write(dataset, store, path, overwrite=overwrite)
     checkpoint = runs.checkpoint_path(store, stage, group)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)  # the model is whole: what its fit had come to is in it
+    if places.exists(checkpoint):  # who may only read a store is not asked to delete
+        places.remove(checkpoint)  # the model is whole: what its fit had come to is in it
     return load(store, stage, group=group)
 
 
-def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Dataset:
+def load(
+    store: str | Path | Remote,
+    stage: str,
+    *,
+    group: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
     """Open a stage of `store`, lazily, with its shards as chunks.
 
     Parameters
     ----------
     store
-        Path of the Zarr store.
+        Path of the Zarr store, or its URL.
     stage
         Name of the stage, such as ``"fingerprints"``.
-    group
-        Group above the stage's, as given to `save`.
+    group, storage_options
+        Group above the stage's, and what fsspec opens a URL with, as given to `save`.
 
     Raises
     ------
@@ -108,9 +129,10 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
     ...     sx.load(folder + "/study.zarr", "spectrograms").sizes["record"]
     40
     """
-    path = _path(stage, group)
+    path, store = _path(stage, group), places.at(store, storage_options)
     attributes = shards.attributes(store, path)
     if attributes is None:
+        places.names(runs.folder(store))  # which tells of a bucket that does not exist
         held = stages(store, group=group)
         msg = (
             f"got no stage {path!r} in {store}, which holds {held or 'no stage'}: save it first, or name one of these."
@@ -128,19 +150,22 @@ def load(store: str | Path, stage: str, *, group: str | None = None) -> xr.Datas
         raise ValueError(msg)
     place = f"{store}/{path}"
     with stored.readable(place):
-        opened = xr.open_zarr(str(store), group=path, consolidated=False, chunks=None, zarr_format=3)
-        arrays = dict(zarr.open_group(str(store), path=path, mode="r").arrays())
+        files = zarr_store(store)
+        opened = xr.open_zarr(files, group=path, consolidated=False, chunks=None, zarr_format=3)
+        arrays = dict(zarr.open_group(files, path=path, mode="r", zarr_format=3).arrays())
     declared = [variable.name for variable in schema.SCHEMAS[stage].variables]
     lost = [v.name for v in schema.SCHEMAS[stage].variables if not (v.optional or v.name in opened.variables)]
     if lost:
         raise stored.torn(place, f"without {', '.join(lost)}")
     ordered = opened[[name for name in declared if name in opened.data_vars]]
     ordered.attrs.pop("identity", None)
-    return _opened(ordered, place, arrays, ordered.attrs.pop("records_per_task", None))
+    parts = stored.parts(place, ordered, arrays, ordered.attrs.pop("records_per_task", None))
+    require_chunks(files, [part.array.path for part in parts.values() if part.is_sharded])
+    return _opened(ordered, place, parts)
 
 
 def find(
-    store: str | Path | None, stage: str, planned: Mapping[str, str], *, group: str | None = None
+    store: Location | None, stage: str, planned: Mapping[str, str], *, group: str | None = None
 ) -> xr.Dataset | None:
     """The stage of `store` if it was made by the recipe `planned`; None without a store or such a stage."""
     if store is None:
@@ -149,15 +174,15 @@ def find(
     written = shards.attributes(store, path)
     if written is None or written["recipe"] != planned["recipe"] or shards.missing(store, path, written):
         return None
-    return load(store, stage, group=group)
+    return load(places.at(store), stage, group=group)
 
 
-def stages(store: str | Path, *, group: str | None = None) -> list[str]:
+def stages(store: Location, *, group: str | None = None) -> list[str]:
     """Names of the stages that `store` holds whole, in the order of the data flow."""
     return [stage for stage, n_missing in missing_shards(store, group=group).items() if n_missing == 0]
 
 
-def missing_shards(store: str | Path, *, group: str | None = None) -> dict[str, int]:
+def missing_shards(store: Location, *, group: str | None = None) -> dict[str, int]:
     """Number of shards not yet written of each stage that `store` holds, 0 of a whole one, in the order of the flow."""
     paths = {stage: _path(stage, group) for stage in schema.SCHEMAS}
     found = {stage: shards.attributes(store, path) for stage, path in paths.items()}
@@ -173,7 +198,7 @@ def _is_of(written: Mapping[str, Any], dataset: xr.Dataset) -> bool:
     return written["recipe"] == dataset.attrs["recipe"] and written.get("identity") == identity(dataset)
 
 
-def _mismatch(store: str | Path, path: str, written: Mapping[str, Any], dataset: xr.Dataset) -> str:
+def _mismatch(store: Location, path: str, written: Mapping[str, Any], dataset: xr.Dataset) -> str:
     differences = "; ".join(difference(dataset.attrs["recipe"], written["recipe"]))
     differences = differences or "it is a selection or another order of the records"
     return (
@@ -182,12 +207,12 @@ def _mismatch(store: str | Path, path: str, written: Mapping[str, Any], dataset:
     )
 
 
-def _is_whole(dataset: xr.Dataset, store: str | Path, path: str) -> bool:
+def _is_whole(dataset: xr.Dataset, store: Location, path: str) -> bool:
     written = shards.attributes(store, path)
     return written is not None and _is_of(written, dataset) and not shards.missing(store, path, written)
 
 
-def _write(dataset: xr.Dataset, store: str | Path, path: str, *, overwrite: bool) -> None:
+def _write(dataset: xr.Dataset, store: Location, path: str, *, overwrite: bool) -> None:
     """Write the template, unless it is there, and then the shards that are missing."""
     written = shards.attributes(store, path)
     same = written is not None and _is_of(written, dataset)
@@ -203,12 +228,13 @@ def _write(dataset: xr.Dataset, store: str | Path, path: str, *, overwrite: bool
             dataset = dataset.assign(quality=dataset["quality"].chunk(record=_records_per_task(dataset)))
             lazy |= {"quality"}
         if not same:
+            runs.still_held(store)
             with shards.layout:
                 _write_template(dataset, lazy, store, path)
         shards.write(dataset, sorted(lazy, key=lambda name: name == "quality"), store, path, journal)
 
 
-def _write_template(dataset: xr.Dataset, lazy: set[Any], store: str | Path, path: str) -> None:
+def _write_template(dataset: xr.Dataset, lazy: set[Any], store: Location, path: str) -> None:
     """Write all metadata and the arrays in memory; the recipe comes last and says that the template is whole."""
     attributes = dict(dataset.attrs)
     if lazy:
@@ -217,11 +243,13 @@ def _write_template(dataset: xr.Dataset, lazy: set[Any], store: str | Path, path
     template = dataset.drop_encoding().assign_attrs(attributes)
     template.attrs = attributes
     encoding = {name: _encoding(template[name], attributes.get("records_per_task")) for name in template.variables}
+    files = zarr_store(store, mode="r+")
     template.to_zarr(
-        str(store), group=path, mode="w", consolidated=False, zarr_format=3, compute=False, encoding=encoding,
+        files, group=path, mode="w", consolidated=False, zarr_format=3, compute=False, encoding=encoding,
         safe_chunks=False,
     )  # fmt: skip
-    zarr.open_group(str(store), path=path, mode="r+").attrs.update(held_back | {"identity": identity(dataset)})
+    written = zarr.open_group(files, path=path, mode="r+", zarr_format=3)
+    written.attrs.update(held_back | {"identity": identity(dataset)})
 
 
 def _encoding(array: xr.DataArray, records_per_task: int | None) -> dict[str, Any]:
@@ -251,15 +279,12 @@ def _records_per_task(dataset: xr.Dataset) -> int:
     return max(1, int(chunks[0]))
 
 
-def _opened(
-    stage: xr.Dataset, place: str, arrays: Mapping[str, zarr.Array[Any]], records_per_task: int | None
-) -> xr.Dataset:
+def _opened(stage: xr.Dataset, place: str, parts: Mapping[str, stored.StoredVariable]) -> xr.Dataset:
     """`stage` with its shards as chunks; ids and axes in memory, for they say which records these are."""
     read: dict[Any, Any] = {}
     for name, array in stage.variables.items():
-        if "record" in array.dims and array.dtype.kind not in "OT":
-            part = stored.StoredVariable(place, stage[name], arrays[str(name)], records_per_task)
-            read[name] = array.dims, part.lazy(), array.attrs
+        if str(name) in parts:
+            read[name] = array.dims, parts[str(name)].lazy(), array.attrs
             continue
         with stored.readable(place):
             values = array.values

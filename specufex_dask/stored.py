@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 
-from specufex_dask.zarr_keys import size_of
+from specufex_dask.zarr_keys import is_on_disk, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import xarray as xr
     import zarr
@@ -65,6 +65,14 @@ def _first_torn(array: zarr.Array[Any], records_per_task: int) -> int:
     return -1  # it can be read meanwhile: whoever writes to the store has written it again
 
 
+def parts(
+    place: str, stage: xr.Dataset, arrays: Mapping[str, zarr.Array[Any]], records_per_task: int | None
+) -> dict[str, StoredVariable]:
+    """The variables (record, …) of `stage`, opened from `place`, that dask is to read: all but ids."""
+    lazy = [str(n) for n, array in stage.variables.items() if "record" in array.dims and array.dtype.kind not in "OT"]
+    return {name: StoredVariable(place, stage[name], arrays[name], records_per_task) for name in lazy}
+
+
 @dataclass(frozen=True)
 class StoredVariable:
     """A variable as `opened` from its `array` in the `stage` (a path with its store), to be read by dask.
@@ -101,7 +109,7 @@ class StoredVariable:
     def __getitem__(self, key: Any) -> Array:  # noqa: ANN401 - what dask indexes with
         place = f"{self.stage}/{self.opened.name}"
         shard = self._shard(key)
-        if shard is not None and not size_of(self.array, shard):
+        if shard is not None and is_on_disk(self.array) and not size_of(self.array, shard):
             raise torn(place, "empty or missing", shard=shard)
         try:
             return np.asarray(self.opened.variable[key].values)
@@ -111,13 +119,22 @@ class StoredVariable:
     def __dask_tokenize__(self) -> object:
         return self.stage, self.opened.variable, self.records_per_task
 
-    def _shard(self, key: Any) -> int | None:  # noqa: ANN401
-        """The number of the shard of the records `key`; None where one file, perhaps of fill values, holds all."""
-        length = (self.array.shards or self.array.chunks or (0,))[0]
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each shard must be there; else one file, perhaps of fill values and so not written, holds all."""
         n_records = self.shape[0] if self.shape else 0
-        one_file = self.records_per_task is None or length != self.records_per_task
-        if one_file or n_records == 0 or (self.dtype.kind == "M" and n_records <= length):
+        one_file = self.records_per_task is None or self._length != self.records_per_task
+        return not (one_file or n_records == 0 or (self.dtype.kind == "M" and n_records <= self._length))
+
+    @property
+    def _length(self) -> int:
+        """Records of a shard."""
+        return int((self.array.shards or self.array.chunks or (0,))[0])
+
+    def _shard(self, key: Any) -> int | None:  # noqa: ANN401
+        """The number of the shard of the records `key`; None where it need not be there."""
+        if not self.is_sharded:
             return None
         records = key[0] if isinstance(key, tuple) else key
-        chosen = range(n_records)[records] if isinstance(records, slice) else np.ravel(records)
-        return int(chosen[0]) // length if len(chosen) else None
+        chosen = range(self.shape[0])[records] if isinstance(records, slice) else np.ravel(records)
+        return int(chosen[0]) // self._length if len(chosen) else None

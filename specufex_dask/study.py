@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import specufex_dask
-from specufex_dask import settings, svi
+from specufex_dask import places, settings, svi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from specufex_dask.places import Place
 
 _GIVEN = {"checkpoint", "group", "overwrite"}
+_OPTIONS = "storage_options"
 _PATHS = {"archive", "path", "source", "store"}
 _SHARED = {
     name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation)
@@ -68,9 +70,13 @@ class Section:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """What a user may set: the function's parameters less those that a run gives."""
+        """What a user may set: the function's parameters less those that a run gives.
+
+        Where a function is for the store of the study, that store's own section says how to open it.
+        """
         accepted = settings.accepted(self.call, inputs=len(self.inputs))
-        return {name: p for name, p in accepted.items() if name not in _GIVEN}
+        of_store = {_OPTIONS} if "checkpoint" in accepted or self.stage == "report" else set()
+        return {name: p for name, p in accepted.items() if name not in _GIVEN | of_store}
 
 
 SECTIONS = (
@@ -103,6 +109,11 @@ class Study:
     def store(self) -> str:
         """Where the stages are saved."""
         return str(self.arguments["store"]["store"])
+
+    @property
+    def place(self) -> Place:
+        """Where the stages are saved, and how to open it."""
+        return places.at(self.store, self.arguments["store"].get(_OPTIONS))
 
     @property
     def report(self) -> str:
@@ -233,7 +244,8 @@ class _Reader:
                 converted[name] = settings.convert(self._expanded(name, value), parameters[name], function, _RULES)
                 svi.check({name: converted[name]})
             except settings.MismatchError as error:
-                self.mistakes.append(f"got {prefix}{name}={value!r}, expected {error}.")
+                shown = "…" if name == _OPTIONS else repr(value)
+                self.mistakes.append(f"got {prefix}{name}={shown}, expected {error}.")
                 continue
             except ValueError as error:
                 self.mistakes.append(str(error).replace("got ", f"got {prefix}", 1))
@@ -255,6 +267,8 @@ class _Reader:
             return None
         if isinstance(value, list):
             return [self._expanded(name, item) for item in value]
+        if isinstance(value, dict) and name == _OPTIONS:
+            return {key: self._expanded(_OPTIONS, item) for key, item in value.items()}
         if not isinstance(value, str):
             return value
         text = re.sub(r"\$\{(\w+)\}", _variable, value)

@@ -20,6 +20,7 @@ from specufex_dask.preprocess import Preprocess, make_preprocess
 from specufex_dask.record_blocks import read_block
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import DTypeLike
@@ -33,6 +34,8 @@ def open_waveforms(
     stations: xr.Dataset | Any,  # noqa: ANN401 - ObsPy has no types
     *,
     archive: str | Any,  # noqa: ANN401 - ObsPy has no types
+    root: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     sampling_rate: float,
     station_id: str | Sequence[str] | None = None,
     window: tuple[float, float] | None = None,
@@ -54,12 +57,19 @@ def open_waveforms(
     stations : Dataset of stage ``stations``, or ObsPy Inventory
         The channels.
     archive : str, path or ObsPy Stream
-        Template of the paths of files in any format that ObsPy reads, with the fields
-        ``{event_id}``, ``{network}``, ``{station}``, ``{location}``, ``{channel}``, and of the
-        origin time (UTC) ``{year}``, ``{month}``, ``{day}``, ``{julday}``, ``{hour}``,
-        ``{minute}``, ``{second}`` (with leading zeros). A template without ``{event_id}``,
-        ``{minute}`` and ``{second}`` means continuous files: the ones in which the window begins
-        and ends are read as well.
+        A known archive (below `root`): ``"scedc"``, ``"scedc-events"``, ``"ncedc"``,
+        ``"ncedc-events"``, ``"earthscope"`` or ``"sds"``. Or a template of the paths or URLs of
+        files in any format that ObsPy reads, with the fields ``{event_id}``, ``{network}``,
+        ``{station}``, ``{location}``, ``{channel}``, and of the origin time (UTC) ``{year}``,
+        ``{month}``, ``{day}``, ``{julday}``, ``{hour}``, ``{minute}``, ``{second}`` (with leading
+        zeros); a format may follow a field, as in ``{station:_<5}``. A template without
+        ``{event_id}``, ``{minute}`` and ``{second}`` means continuous files, of days or hours:
+        all that the window touches are read.
+    root : path or URL, optional
+        What `archive` is below, such as ``"s3://scedc-pds"`` or a folder.
+    storage_options : dict, optional
+        What opens a URL, as fsspec and s3fs have it: ``{"anon": True}`` for a public bucket, or
+        ``key``, ``secret``, ``requester_pays``, ``endpoint_url``. Kept out of recipes, stores and logs.
     sampling_rate : float
         Of the records [Hz]. A file within 0.1 % of it counts as equal.
     station_id : str or list of str, optional
@@ -123,7 +133,7 @@ def open_waveforms(
     catalog, stations = _inputs(catalog, stations, station_id)
     _check_choices(locals())
     steps = make_preprocess(preprocess, sampling_rate)
-    opened = open_archive(archive)
+    opened = open_archive(archive, root, storage_options)
     rows = _rows(catalog, stations, picks, anchor if window else "origin")
     if window:
         n_samples = round((window[1] - window[0]) * sampling_rate)

@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zarr.core.sync import sync  # zarr's own event loop: a notebook runs one of its own already
+from zarr.storage import LocalStore
 
 if TYPE_CHECKING:
     import zarr
+    from zarr.abc.store import Store
     from zarr.storage import StorePath
 
 _PARTIAL = ".partial"
+
+
+def is_on_disk(node: zarr.Array[Any] | zarr.Group) -> bool:
+    """Whether `node` lies in files, of which there may be halves, and not in objects at a URL."""
+    return isinstance(node.store_path.store, LocalStore)
 
 
 def chunks_of(array: zarr.Array[Any]) -> set[str]:
@@ -54,9 +61,14 @@ def remove_partial(group: zarr.Group, begun: set[str]) -> None:
     """Delete the half-written files in `group` and directly in the groups above it, and the keys `begun`.
 
     On a file system zarr writes beside the chunk and renames what is whole; a write that was
-    killed leaves such a file, under a name that no later write uses again.
+    killed leaves such a file, under a name that no later write uses again. An object at a URL is
+    there whole or not at all: only those `begun` are looked for, by one listing.
     """
     path, store = group.store_path.path, group.store_path.store
+    if not is_on_disk(group):
+        if begun:
+            sync(_remove_begun(store, path, begun))
+        return
     parts = path.split("/")
     above = ["/".join(parts[:i]) for i in range(len(parts))]
 
@@ -69,3 +81,8 @@ def remove_partial(group: zarr.Group, begun: set[str]) -> None:
                 await store.delete(key)
 
     sync(removed())
+
+
+async def _remove_begun(store: Store, path: str, begun: set[str]) -> None:
+    for key in [key async for key in store.list_prefix(f"{path}/") if key in begun]:
+        await store.delete(key)

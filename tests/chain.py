@@ -61,7 +61,7 @@ def main(store: str, *, n_records: int, n_workers: int) -> None:
     logging.getLogger("specufex_dask").setLevel(logging.INFO)
     checkpoints.EVERY_SECONDS = 0.2
     with cluster(n_workers) if n_workers else nullcontext() as client:
-        if client is not None:
+        if client is not None and "://" not in store:
             client.register_plugin(_Present(Path(f"{store}.workers")))
         print("ready", flush=True)
         run(store, n_records=n_records, chunk=LARGE_CHUNK if n_records > 10_000 else CHUNK)

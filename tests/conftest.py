@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from buckets import bucket, quick_s3
+from s3_server import s3
+
+__all__ = ["bucket", "data_dir", "quick_s3", "s3"]
 
 
 @pytest.fixture(scope="session")

@@ -280,7 +280,12 @@ def test_what_two_keys_need_is_computed_once() -> None:
 @pytest.mark.parametrize(("n_keys", "n_slots"), [(1, 1), (5, 2), (100, 2), (100, 64)])
 def test_runs_of_keys_are_one_task_each_and_end_together(n_keys: int, n_slots: int) -> None:
     calls: list[int] = []
-    graph: dict[Any, Any] = {"constant": (counted_in(calls), 0)}
+
+    def two(value: int) -> int:
+        calls.append(value)
+        return 2
+
+    graph: dict[Any, Any] = {"constant": (two, 0)}
     keys = [("x", i) for i in range(n_keys)]
     graph |= {key: (pow, "constant", key[1] + 1) for key in keys}
     joined, runs = in_runs(one_task_each(graph, keys), keys, n_slots)
@@ -292,12 +297,4 @@ def test_runs_of_keys_are_one_task_each_and_end_together(n_keys: int, n_slots: i
     assert len(joined) <= len(runs) + 1
     results = get_sync(joined, list(runs))
     assert [result for run in results for result in run] == [2 ** (i + 1) for i in range(n_keys)]
-    assert calls == [0] * (1 if n_keys > 1 else len(calls))
-
-
-def counted_in(calls: list[int]) -> Callable[[int], int]:
-    def two(value: int) -> int:
-        calls.append(value)
-        return 2
-
-    return two
+    assert calls == [0], "what they share is computed once"

@@ -8,8 +8,8 @@ import pytest
 
 from specufex_dask.cutting import NOT_A_TIME, Cut, Record, cut
 from specufex_dask.preprocess import Preprocess
-from specufex_dask.reading import Segment
 from specufex_dask.schema import QUALITY
+from specufex_dask.segments import Segment
 
 SECOND = 1_000_000_000
 RNG = np.random.default_rng(0)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from specufex_dask.reading import Segment, UnreadableFileError, load_obspy, quiet_obspy, read_file
+from specufex_dask.reading import load_obspy, quiet_obspy, read_file
+from specufex_dask.segments import Segment, UnreadableFileError
 
 NAMES = ("XX.A..HHZ", "XX.B..HHZ", "XX.C..HHZ")
 START_NS = 1_577_836_800_000_000_000

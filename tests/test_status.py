@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import dask
 import numpy as np
@@ -15,9 +15,6 @@ import specufex_dask as sx
 from specufex_dask.cli import main
 from specufex_dask.runs import checkpoint_path, note
 from specufex_dask.status import StageStatus, Status, status
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STATION = "4D.G7J1..SHZ"
 SAVING = """
@@ -38,7 +35,7 @@ def _broken(store: Path, n_done: int, *, group: str | None = None) -> None:
 
 def _checkpoint(store: Path, stage: str, group: str | None = None, **about: object) -> Path:
     path = checkpoint_path(store, stage, group)
-    assert path is not None
+    assert isinstance(path, Path)
     path.parent.mkdir(parents=True, exist_ok=True)
     said = {"step": 1200, "max_steps": 3110, "score": -12.34567, "size": 38, "seconds": 65.0} | about
     np.savez(path, about=np.frombuffer(json.dumps(said).encode(), "uint8"), dictionary=np.ones((3, 2)))

@@ -179,7 +179,7 @@ def test_stations_are_chosen_by_name_in_the_order_given(
         ({"archive": "/nowhere/{event_id}"}, FileNotFoundError, "folder '/nowhere' does not exist; expected a templ"),
         ({"archive": "{event}.mseed"}, ValueError, r"with the fields \['event'\], expected some of \['event_id'"),
         ({"archive": "{event_id.mseed"}, ValueError, "expected a path with fields in braces .*: close each brace"),
-        ({"archive": "s3://bucket/{event_id}"}, ValueError, "expected a path on a mounted file system: copy or mount"),
+        ({"archive": "scedc"}, ValueError, "expected the folder or URL below which it lies: pass root="),
         ({"archive": 3}, TypeError, "got archive of type int, expected a path template such as"),
         ({"archive": "absent-{event_id}"}, ValueError, "in which no record can be read .*absent-sim000000"),
         ({"window": (5, -1)}, ValueError, r"got window=\(5, -1\), expected \(start, end\) in s, start first"),
