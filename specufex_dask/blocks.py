@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import xarray as xr
-    from dask.delayed import Delayed
     from numpy.typing import DTypeLike
 
 RECORDS_PER_TASK = 256
@@ -145,6 +144,7 @@ def one_task_each(graph: Mapping[Any, Any], keys: list[Any]) -> dict[Any, Any]:
 def in_runs(graph: Mapping[Any, Any], keys: list[Any], n_slots: int) -> tuple[dict[Any, Any], dict[Any, list[Any]]]:
     """`graph` with runs of `keys` as one task each, whose result is the list of theirs; and the keys of each run.
 
+    The name of a run ends with its first and its last key.
     A scheduler spends milliseconds on each task. So a run has up to 8 keys while there are many
     for each of `n_slots` tasks at a time, and fewer towards the end, where all shall end together.
     """
@@ -154,7 +154,7 @@ def in_runs(graph: Mapping[Any, Any], keys: list[Any], n_slots: int) -> tuple[di
     while rest:
         length = max(1, min(_LONGEST_RUN, len(rest) // (3 * n_slots)))
         # Of tasks that are alike a scheduler begins with the last, by name: long runs have high numbers.
-        name = (token, f"{len(rest):09d}")
+        name = (token, f"{len(rest):09d}", rest[0], rest[length - 1])
         runs[name], rest = rest[:length], rest[length:]
         run = _Run(name, [joined.pop(key) for key in runs[name]])
         joined[name] = Task(name, run, *map(TaskRef, run.shared))
@@ -164,11 +164,11 @@ def in_runs(graph: Mapping[Any, Any], keys: list[Any], n_slots: int) -> tuple[di
 class _Run:
     """Calls tasks one after the other, with the results of the tasks that they share."""
 
-    def __init__(self, name: tuple[str, str], tasks: list[Any]) -> None:
+    def __init__(self, name: tuple[Any, ...], tasks: list[Any]) -> None:
         self._name, self._tasks = name, tasks
         self.shared = sorted({needed for task in tasks for needed in task.dependencies}, key=str)
 
-    def __dask_tokenize__(self) -> tuple[str, str]:
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self._name  # the only one of that name: to hash its tasks takes longer than to send them
 
     def __call__(self, *values: object) -> list[Any]:
@@ -206,19 +206,6 @@ def threads_per_worker() -> int | None:
     """Threads of a worker of the active Client's cluster; None without one."""
     active = client()
     return min(active.ncores().values(), default=None) if active else None
-
-
-def persist_evenly(lazy: list[Delayed]) -> list[Delayed]:
-    """Begin to compute `lazy`: of a cluster's workers each takes an equal share, however busy it is just now."""
-    addresses = workers()
-    if not addresses:
-        return list(dask.base.persist(*lazy))
-    begun = list(lazy)
-    for i, address in enumerate(addresses[: len(lazy)]):
-        # Another worker may have it after all where this one is gone.
-        share = slice(i, None, len(addresses))
-        begun[share] = client().persist(lazy[share], workers=[address], allow_other_workers=True)
-    return begun
 
 
 class _OneThread:

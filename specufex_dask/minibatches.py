@@ -14,10 +14,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from dask.base import compute
+from dask.base import compute, persist
 from dask.delayed import Delayed, delayed
 
-from specufex_dask.blocks import persist_evenly, workers
+from specufex_dask.blocks import workers
 from specufex_dask.sample import LEAST_CHUNKS
 from specufex_dask.svi import Model, Statistics, tree_sum
 
@@ -119,8 +119,9 @@ class Minibatches:
             (chunk, slice(rows[0], rows[-1] + 1), rows - rows[0])
             for chunk, rows in map(self._pieces.__getitem__, missing)
         )
+        # Not told which workers to go to: Dask waits for ever for one that is named and has died.
         lazy = [array.blocks[chunk][part][rows].astype(dtype).to_delayed().item() for chunk, part, rows in pieces]
-        found = dict(zip(missing, persist_evenly(lazy), strict=True))
+        found = dict(zip(missing, persist(*lazy), strict=True))
         if self.kept:
             self._known |= found
         return self._known | found

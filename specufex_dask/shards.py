@@ -99,8 +99,11 @@ class Journal:
 
     def part(self, key: Any) -> str:  # noqa: ANN401 - a key of dask
         """What the task `key` of the save does."""
-        writes = isinstance(key, tuple) and str(key[0]).startswith(_write_block.__name__.strip("_"))
-        return f"shard {self._lacking[key[1]]}" if writes else "one task"
+        ends = key[-2:] if isinstance(key, tuple) and str(key[0]).startswith("run-") else (key, key)
+        if not all(isinstance(end, tuple) and str(end[0]).startswith(_write_block.__name__.strip("_")) for end in ends):
+            return "one task"
+        first, last = (self._lacking[end[1]] for end in ends)
+        return f"shard {first}" if first == last else f"shards {first} to {last}"
 
     def tell(self, event: str, **more: object) -> None:
         """Write `event` to the log, with what is done and how long that took."""
