@@ -70,6 +70,8 @@ class Objects:
         size = self.size(path)
         if size is None:
             return _persevering(lambda: _checked(self._file(path).cat_file(path), None, path), path)
+        if size == 0:
+            return b""
         n_parts = max(1, min(_WHOLE_PARTS, size // _LEAST_PART))
         edges = [size * i // n_parts for i in range(n_parts + 1)]
         return b"".join(self.read_ranges(path, list(pairwise(edges))))

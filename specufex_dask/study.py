@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import specufex_dask
 from specufex_dask import places, settings, svi
+from specufex_dask.archive import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _GIVEN = {"checkpoint", "group", "overwrite"}
 _OPTIONS = "storage_options"
-_PATHS = {"archive", "path", "source", "store"}
+_PATHS = frozenset({"archive", "path", "root", "source", "store"})
 _SHARED = {
     name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation)
     for name, annotation in (("seed", "int"), ("dtype", "Literal['float32', 'float64']"))
@@ -82,7 +83,7 @@ class Section:
 SECTIONS = (
     Section("catalog", "read_catalog"),
     Section("stations", "read_stations"),
-    Section("picks", "read_picks"),
+    Section("picks", "read_picks", (), ("catalog",)),
     Section("waveforms", "open_waveforms", ("catalog", "stations"), ("picks",), lazy=True),
     Section("spectrograms", "compute_spectrograms", ("waveforms",)),
     Section("nmf", "fit_nmf", ("spectrograms",)),
@@ -239,9 +240,12 @@ class _Reader:
     ) -> dict[str, Any]:
         """The values of `given` as their parameters declare them."""
         converted = {}
+        is_below_root = "root" in given or given.get("archive") in LAYOUTS
+        paths = _PATHS - ({"archive"} if is_below_root else set())
         for name, value in given.items():
             try:
-                converted[name] = settings.convert(self._expanded(name, value), parameters[name], function, _RULES)
+                expanded = self._expanded(name, value, paths)
+                converted[name] = settings.convert(expanded, parameters[name], function, _RULES)
                 svi.check({name: converted[name]})
             except settings.MismatchError as error:
                 shown = "…" if name == _OPTIONS else repr(value)
@@ -261,18 +265,18 @@ class _Reader:
         known = {name: value for name, value in given.items() if name in parameters}
         return self._converted(known, parameters, fields, prefix)
 
-    def _expanded(self, name: str, value: Any) -> Any:  # noqa: ANN401 - a value as YAML gives it
+    def _expanded(self, name: str, value: Any, paths: frozenset[str]) -> Any:  # noqa: ANN401 - a value as YAML gives it
         """Text with its environment variables, paths from the study's folder, ``all`` stations as no choice."""
         if (name, value) == ("station_id", "all"):
             return None
         if isinstance(value, list):
-            return [self._expanded(name, item) for item in value]
+            return [self._expanded(name, item, paths) for item in value]
         if isinstance(value, dict) and name == _OPTIONS:
-            return {key: self._expanded(_OPTIONS, item) for key, item in value.items()}
+            return {key: self._expanded(_OPTIONS, item, paths) for key, item in value.items()}
         if not isinstance(value, str):
             return value
         text = re.sub(r"\$\{(\w+)\}", _variable, value)
-        return str(self._folder / Path(text).expanduser()) if name in _PATHS and "://" not in text else text
+        return str(self._folder / Path(text).expanduser()) if name in paths and "://" not in text else text
 
 
 def _variable(match: re.Match[str]) -> str:
