@@ -144,9 +144,9 @@ def one_task_each(graph: Mapping[Any, Any], keys: list[Any]) -> dict[Any, Any]:
 def in_runs(graph: Mapping[Any, Any], keys: list[Any], n_slots: int) -> tuple[dict[Any, Any], dict[Any, list[Any]]]:
     """`graph` with runs of `keys` as one task each, whose result is the list of theirs; and the keys of each run.
 
-    The name of a run ends with its first and its last key.
     A scheduler spends milliseconds on each task. So a run has up to 8 keys while there are many
     for each of `n_slots` tasks at a time, and fewer towards the end, where all shall end together.
+    The name of a run ends with its first and its last key.
     """
     joined = dict(graph)
     runs: dict[Any, list[Any]] = {}

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specufex_dask.miniseed import Table, is_miniseed, table
-from specufex_dask.objects import DamagedObjectError, Objects, is_url
-from specufex_dask.reading import read_bytes
-from specufex_dask.segments import Segment, UnreadableFileError
+from specufex_dask.objects import Objects, is_url
+from specufex_dask.reading import once_more, read_bytes
 from specufex_dask.sparse import read_sparsely
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from specufex_dask.segments import Segment
 
 Array = np.ndarray[Any, Any]
 
@@ -50,18 +51,11 @@ def read_windows(
     NotMiniseedError
         It is in another format.
     """
-    stretches: list[Stretch] = []
-    for is_last in (False, True) if is_url(path) else (True,):
-        try:
-            records = _records(objects, path, windows_ns, in_order=in_order)
-            stretches = _stretches(records, station_id, windows_ns)
-        except (DamagedObjectError, UnreadableFileError) as error:
-            if is_last:
-                raise UnreadableFileError(path) from error
-            continue
-        if not records.damaged and not any(stretch.damaged for stretch in stretches):
-            break
-    return stretches
+    return once_more(
+        path,
+        lambda: _stretches(_records(objects, path, windows_ns, in_order=in_order), station_id, windows_ns),
+        lambda stretches: not any(each.damaged or each.others_damaged for each in stretches),
+    )
 
 
 def _records(objects: Objects, path: str, windows_ns: Array, *, in_order: bool) -> Table:

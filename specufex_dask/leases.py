@@ -22,6 +22,7 @@ ask for it in the same second; Amazon's and most others know it.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 import uuid
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from specufex_dask.places import Location, Remote
 
 RENEWED, GIVEN_UP, STALE = 15.0, 60.0, 90.0  # seconds
+_log = logging.getLogger("specufex_dask")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # it goes on while a laptop sleeps
 
 
@@ -104,7 +106,9 @@ class Lease:
                 self.check()  # written late, it may have been taken for dead before
             except LostStoreError:
                 return
-            except Exception:  # noqa: BLE001, S112 - the next renewal may succeed; if none does, the hold is lost
+            except Exception as error:  # noqa: BLE001 - the next renewal may succeed; if none does, the hold is lost
+                # By its name alone: a store's text may hold a signed URL.
+                _log.warning("the hold on %s was not renewed (%s); trying again", self._store, type(error).__name__)
                 continue
             self._renewed = begun
 

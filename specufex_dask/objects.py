@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -180,8 +180,8 @@ def _checked(content: bytes, length: int | None, path: str) -> bytes:
 
 def _persevering(action: Callable[[], Result], path: str) -> Result:
     """The result of `action`, tried again while its errors may pass."""
-    until, pause = time.monotonic() + _PATIENCE_SECONDS, 0.2
-    for attempt in count(1):
+    until, pause, attempts = time.monotonic() + _PATIENCE_SECONDS, 0.2, 1
+    while True:
         try:
             return action()
         except FileNotFoundError as error:
@@ -193,10 +193,7 @@ def _persevering(action: Callable[[], Result], path: str) -> Result:
             told = access.told(error, path)
             if isinstance(told, (PermissionError, ImportError)):
                 raise told from None
-            if attempt == _MOST_ATTEMPTS or time.monotonic() + pause > until:
-                if isinstance(told, ConnectionError):
-                    raise told from None
-                raise DamagedObjectError(path) from None
+            if attempts == _MOST_ATTEMPTS or time.monotonic() + pause > until:
+                raise told if isinstance(told, ConnectionError) else DamagedObjectError(path) from None
         time.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - so that workers do not ask all at once again
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-    raise AssertionError
+        pause, attempts = min(2 * pause, _LONGEST_PAUSE_SECONDS), attempts + 1

@@ -13,9 +13,9 @@ import io
 import sys
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from specufex_dask.objects import DamagedObjectError, Objects, is_url
 from specufex_dask.segments import Segment, UnreadableFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+Result = TypeVar("Result")
 
 _DECODING = threading.RLock()
 _MARGIN_SECONDS = 10.0  # a sample of the slowest channels that are in use
@@ -95,14 +97,27 @@ def read_file(
         The file holds nothing that ObsPy can read.
     """
     objects = objects or Objects()
+    return once_more(
+        path,
+        lambda: _read(path, wanted, objects, span_ns, header_only=header_only),
+        lambda contents: not contents.damaged and not contents.is_broken,
+    )
+
+
+def once_more(path: str, read: Callable[[], Result], is_sound: Callable[[Result], bool]) -> Result:
+    """What `read` makes of the object `path`; where that is damaged and came through a network, a second time.
+
+    ``UnreadableFileError`` where nothing can be made of it, or its bytes were asked for in vain.
+    """
     try:
-        contents = _read(path, wanted, objects, span_ns, header_only=header_only)
-        if not is_url(path) or not (contents.damaged or contents.is_broken):
-            return contents
-    except UnreadableFileError:
-        if not is_url(path):
-            raise
-    return _read(path, wanted, objects, span_ns, header_only=header_only)
+        if is_url(path):
+            with suppress(UnreadableFileError):
+                found = read()
+                if is_sound(found):
+                    return found
+        return read()
+    except DamagedObjectError as error:  # which was asked for often enough
+        raise UnreadableFileError(path) from error
 
 
 def _read(
@@ -125,11 +140,9 @@ def _read(
 
 
 def read_bytes(path: str, objects: Objects) -> bytes:
-    """The content of the file or object `path`, uncompressed; errors are those of `read_file`."""
+    """The content of the file or object `path`, uncompressed; errors are those of `Objects.read` and `read_file`."""
     try:
         content = objects.read(path)
-    except DamagedObjectError as error:
-        raise UnreadableFileError(path) from error
     except NotADirectoryError as error:
         raise FileNotFoundError(path) from error
     except PermissionError as error:

@@ -51,13 +51,12 @@ class _Search:
         self._length = record_length(headers[0])
         if size % self._length or self._length > _ALIGNED:
             raise IrregularError
-        probed = [_header(content) for content in headers]
-        if len({table.station_id[0] for table in probed}) > 1:
+        probed = regular(b"".join(headers), HEADER_BYTES, announced=self._length)
+        if len(probed.start_ns) < len(places) or len(set(probed.station_id.tolist())) > 1:
             raise IrregularError
-        self._places = places
-        self._times = np.array([table.start_ns[0] for table in probed])
+        self._places, self._times = places, probed.start_ns
         self._pieces: dict[int, bytes] = {}
-        self._check_order(self._times)
+        _check_order(probed)
 
     def table(self, windows_ns: Array) -> Table | None:
         wanted = [self._guess(first, last) for first, last in windows_ns.tolist()]
@@ -95,7 +94,7 @@ class _Search:
     def _joined(self) -> Table:
         places = sorted(self._pieces)
         table = regular(b"".join(self._pieces[place] for place in places), self._length)
-        self._check_order(table.start_ns)
+        _check_order(table)
         return table
 
     def _widened(self, table: Table, known: tuple[int, int], window_ns: list[int]) -> tuple[int, int]:
@@ -117,16 +116,10 @@ class _Search:
         rows = np.flatnonzero((places >= known[0]) & (places < known[1]))
         return (int(table.start_ns[rows[0]]), int(table.end_ns[rows[-1]])) if len(rows) else None
 
-    def _check_order(self, times: Array) -> None:
-        if (np.diff(times) < 0).any():
-            raise IrregularError
 
-
-def _header(content: bytes) -> Table:
-    table = regular(content, HEADER_BYTES, announced=record_length(content))
-    if not len(table.start_ns):
+def _check_order(table: Table) -> None:
+    if (np.diff(table.start_ns) < 0).any():
         raise IrregularError
-    return table
 
 
 def _merged(ranges: Ranges) -> Ranges:
