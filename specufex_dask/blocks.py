@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from functools import partial
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import dask.array as da
@@ -19,6 +21,7 @@ import dask.threaded
 import numpy as np
 from dask._task_spec import Task, TaskRef, convert_legacy_graph  # no public name
 from dask.delayed import delayed
+from dask.highlevelgraph import HighLevelGraph
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ def map_records(
     arrays: list[da.Array],
     outputs: Outputs,
     /,
+    *,
+    regrouped: tuple[int, ...] | None = None,
     **constants: object,
 ) -> dict[str, da.Array]:
     """Apply `function` to each block of records of `arrays`; return one lazy array an output.
@@ -59,9 +64,9 @@ def map_records(
     `arrays` (record, …) share their chunks along `record` and have one chunk elsewhere.
     `function(*blocks, **constants)` returns a dict of arrays (record of the block, …), whose
     trailing shapes and dtypes `outputs` declares. The function runs once a block, however many
-    of its results are computed together. A constant reaches every task as one shared node of
-    the graph, not as a copy in each. Raises ``ValueError`` for a constant named like a parameter
-    of dask's.
+    of its results are computed together; `regrouped` are the records of each block of these, where
+    other ones are wanted. A constant reaches every task as one shared node of the graph, not as a
+    copy in each. Raises ``ValueError`` for a constant named like a parameter of dask's.
     """
     taken = sorted(constants.keys() & _TAKEN)
     if taken:
@@ -81,7 +86,39 @@ def map_records(
         function=function,
         **shared,
     )
-    return {name: _unpacked(packed, name, arrays[0].chunks[0], tail, dtype) for name, (tail, dtype) in outputs.items()}
+    records = arrays[0].chunks[0]
+    if regrouped and regrouped != records:
+        packed, records = _regrouped(packed, records, regrouped), regrouped
+    return {name: _unpacked(packed, name, records, tail, dtype) for name, (tail, dtype) in outputs.items()}
+
+
+def _regrouped(packed: da.Array, had: tuple[int, ...], wanted: tuple[int, ...]) -> da.Array:
+    """`packed`, whose blocks `had` so many records, in blocks of as many as are `wanted`.
+
+    Each is one task that takes slices of the blocks before, so of one that several need each takes its part.
+    """
+    name = f"regrouped-{dask.base.tokenize(packed.name, wanted)}"
+    edges = np.cumsum((0, *had))
+    graph: dict[Any, Any] = {}
+    first = 0
+    for i, n_records in enumerate(wanted):
+        last = first + n_records
+        sources = range(int(np.searchsorted(edges, first, side="right")) - 1, int(np.searchsorted(edges, last)))
+        parts = [slice(max(first - edges[j], 0), last - edges[j]) for j in sources]
+        graph[name, i] = Task((name, i), partial(_joined, parts), *(TaskRef((packed.name, j)) for j in sources))
+        first = last
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=(cast("Any", packed),))
+    return da.Array(layers, name, chunks=((1,) * len(wanted),), dtype=object, meta=np.empty(0, dtype=object))
+
+
+def _joined(parts: list[slice], *packed: Any) -> Any:  # noqa: ANN401 - object arrays of dicts
+    """A copy of the `parts` of blocks, side by side: what these lie in is free when all have theirs."""
+    joined = np.empty(1, dtype=object)
+    joined[0] = {
+        name: np.concatenate([block[0][name][part] for block, part in zip(packed, parts, strict=True)])
+        for name in packed[0][0]
+    }
+    return joined
 
 
 def _unpacked(
@@ -124,7 +161,8 @@ def record_chunked(array: xr.DataArray) -> da.Array:
 def one_task_each(graph: Mapping[Any, Any], keys: list[Any]) -> dict[Any, Any]:
     """`graph` with all that only one of `keys` needs in the task of that key.
 
-    A scheduler spends as long on a slice as on a fingerprint; what several keys need stays apart.
+    A scheduler spends as long on a slice as on a fingerprint; what several keys need stays apart,
+    with all that it alone needs.
     """
     nodes = convert_legacy_graph(graph)
     owner: dict[Any, Any] = {}
@@ -135,30 +173,41 @@ def one_task_each(graph: Mapping[Any, Any], keys: list[Any]) -> dict[Any, Any]:
             if owner.get(needed, _nobody) not in (key, _several):
                 owner[needed] = _several if needed in owner else key
                 waiting.extend(nodes[needed].dependencies)
-    own: dict[Any, list[Any]] = {}
+    shared = {needed for needed, whose in owner.items() if whose is _several}
+    n_users = Counter(below for needed in owner for below in nodes[needed].dependencies)
+    user = {below: needed for needed in shared for below in nodes[needed].dependencies}
+    asked, own = set(keys), dict[Any, list[Any]]()
     for needed, whose in owner.items():
-        own.setdefault(needed if whose is _several else whose, []).append(nodes[needed])
+        head = needed
+        while whose is _several and n_users[head] == 1 and head in user and head not in asked:
+            head = user[head]
+        own.setdefault(head if whose is _several else whose, []).append(nodes[needed])
     return {key: Task.fuse(*tasks, key=key) if len(tasks) > 1 else tasks[0] for key, tasks in own.items()}
 
 
-def in_runs(graph: Mapping[Any, Any], keys: list[Any], n_slots: int) -> tuple[dict[Any, Any], dict[Any, list[Any]]]:
-    """`graph` with runs of `keys` as one task each, whose result is the list of theirs; and the keys of each run.
+def runs_of(keys: list[Any], n_slots: int) -> dict[Any, list[Any]]:
+    """The `keys` in runs, each to be one task, by the names of these.
 
     A scheduler spends milliseconds on each task. So a run has up to 8 keys while there are many
     for each of `n_slots` tasks at a time, and fewer towards the end, where all shall end together.
     The name of a run ends with its first and its last key.
     """
-    joined = dict(graph)
     runs: dict[Any, list[Any]] = {}
     rest, token = list(keys), f"run-{uuid4()}"
     while rest:
         length = max(1, min(_LONGEST_RUN, len(rest) // (3 * n_slots)))
         # Of tasks that are alike a scheduler begins with the last, by name: long runs have high numbers.
-        name = (token, f"{len(rest):09d}", rest[0], rest[length - 1])
-        runs[name], rest = rest[:length], rest[length:]
-        run = _Run(name, [joined.pop(key) for key in runs[name]])
+        runs[token, f"{len(rest):09d}", rest[0], rest[length - 1]], rest = rest[:length], rest[length:]
+    return runs
+
+
+def in_runs(graph: dict[Any, Any], runs: Mapping[Any, list[Any]]) -> dict[Any, Any]:
+    """`graph` with each of `runs` as one task, whose result is the list of those of its keys."""
+    joined = dict(graph)
+    for name, keys in runs.items():
+        run = _Run(name, [joined.pop(key) for key in keys])
         joined[name] = Task(name, run, *map(TaskRef, run.shared))
-    return joined, runs
+    return joined
 
 
 class _Run:
@@ -188,24 +237,6 @@ def run_tasks(calls: list[tuple[Any, ...]], n_threads: int | None = None) -> lis
     if in_turn or n_threads == 1:
         return list(dask.local.get_sync(graph, keys))
     return list(dask.threaded.get(graph, keys, num_workers=n_threads))
-
-
-def client() -> Any:  # noqa: ANN401 - a distributed.Client, whose package is not imported without one
-    """The active Client of a Dask cluster, None without one."""
-    active = getattr(dask.base.get_scheduler(), "__self__", None)
-    return active if hasattr(active, "scheduler_info") else None
-
-
-def workers() -> list[str]:
-    """Addresses of the workers of the active Client's cluster, in order; none without one."""
-    active = client()
-    return [] if active is None else sorted(active.ncores())
-
-
-def threads_per_worker() -> int | None:
-    """Threads of a worker of the active Client's cluster; None without one."""
-    active = client()
-    return min(active.ncores().values(), default=None) if active else None
 
 
 class _OneThread:

@@ -19,10 +19,11 @@ from dask.base import compute, persist
 from dask.delayed import Delayed, delayed
 
 from specufex_dask import svi
-from specufex_dask.blocks import one_blas_thread, threads_per_worker
+from specufex_dask.blocks import one_blas_thread
 from specufex_dask.history import History
 from specufex_dask.minibatches import Minibatches
 from specufex_dask.sample import Records, draw, together
+from specufex_dask.workers import threads_per_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,12 +14,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from dask.base import compute, persist
+from dask.base import compute
 from dask.delayed import Delayed, delayed
 
-from specufex_dask.blocks import workers
 from specufex_dask.sample import LEAST_CHUNKS
 from specufex_dask.svi import Model, Statistics, tree_sum
+from specufex_dask.workers import addresses, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ class Minibatches:
         self._n_turns = 0
         self._now, self._ahead = _Group([], []), next(self._groups)
         self._order, self._taken = np.empty(0, int), 0
-        self.kept = len(records.fitted) * records.record_bytes <= memory_limit * max(1, len(workers()))
+        self.kept = len(records.fitted) * records.record_bytes <= memory_limit * max(1, len(addresses()))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._read: dict[int, Future[dict[int, Delayed]]] = {}
         self._known: dict[int, Delayed] = {}
@@ -119,9 +119,8 @@ class Minibatches:
             (chunk, slice(rows[0], rows[-1] + 1), rows - rows[0])
             for chunk, rows in map(self._pieces.__getitem__, missing)
         )
-        # Not told which workers to go to: Dask waits for ever for one that is named and has died.
         lazy = [array.blocks[chunk][part][rows].astype(dtype).to_delayed().item() for chunk, part, rows in pieces]
-        found = dict(zip(missing, persist(*lazy), strict=True))
+        found = dict(zip(missing, spread(lazy), strict=True))
         if self.kept:
             self._known |= found
         return self._known | found

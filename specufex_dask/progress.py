@@ -15,7 +15,8 @@ from dask.callbacks import Callback
 from dask.core import flatten
 from dask.system import CPU_COUNT
 
-from specufex_dask.blocks import client, in_runs, one_task_each
+from specufex_dask.blocks import in_runs, one_task_each, runs_of
+from specufex_dask.workers import client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task
 
 _POLL = 0.2  # seconds between two looks at the futures of a cluster
+_RUNS_AT_ONCE = 64
+_RUNS_PER_SLOT = 3
+"""Of the runs sent at once: up to 2 a slot, Dask sends them to the one worker that has what they share."""
 _lock = threading.Lock()
 _bars: list[Progress] = []  # the display in use: rich draws one at a time, nested work adds a line to it
-
-_LARGE_GRAPH = {"distributed.admin.large-graph-warning-threshold": "1GB"}
 
 
 class Advance(Protocol):
@@ -85,12 +87,11 @@ def compute_followed(
     (6, [[0, 1], [4, 9], [16, 25]])
     """
     # Not dask.compute, which would ask for one key that gathers all of these: a Client sees only the keys asked for.
-    (optimized,) = dask.base.optimize(collection)
-    keys = list(flatten([optimized.__dask_keys__()]))
+    keys = list(flatten([collection.__dask_keys__()]))
     get, active = dask.base.get_scheduler(collections=[collection]), client()
-    graph = one_task_each(optimized.__dask_graph__(), keys)
     if active is not None:
-        return _on_cluster(active, graph, keys, tasks, advance)
+        return _on_cluster(active, collection, keys, tasks, advance)
+    graph = _graph(collection, keys)
     callbacks = [*Callback.active, _finished(tasks, advance)]
     if get is not dask.threaded.get or dask.config.get("pool", None) is not None:
         return list(get(graph, keys, callbacks=callbacks))
@@ -101,16 +102,36 @@ def compute_followed(
 
 def _on_cluster(
     active: Any,  # noqa: ANN401 - a distributed.Client
-    graph: Mapping[Any, Any],
+    collection: Any,  # noqa: ANN401 - dask has no type for it
     keys: list[Any],
     tasks: Mapping[Any, float],
     advance: Callable[[float], object],
 ) -> list[Any]:
-    graph, runs = in_runs(graph, keys, max(1, sum(active.ncores().values())))
+    from distributed import wait
+
+    n_slots = max(1, sum(active.ncores().values()))
+    runs = runs_of(keys, n_slots)
     worth = {name: sum(tasks.get(key, 0) for key in run) for name, run in runs.items()}
-    # A million records make a graph of 20 MB, which dask would warn of: it is a task a shard, and no data.
-    with dask.config.set(_LARGE_GRAPH), _watching(active.futures, worth, advance):
-        return [result for results in active.get(graph, list(runs)) for result in results]
+    names, futures, length = list(runs), [], max(_RUNS_AT_ONCE, _RUNS_PER_SLOT * n_slots)
+    try:
+        with _watching(active.futures, worth, advance):
+            # Sent in parts: workers begin while the rest is not made yet, and no graph grows with the catalogue.
+            for part in (names[i : i + length] for i in range(0, len(names), length)):
+                graph = _graph(collection, [key for name in part for key in runs[name]])
+                sent = active.get(in_runs(graph, {name: runs[name] for name in part}), part, sync=False, fifo_timeout=0)
+                futures += sent
+                wait(sent, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
+                if any(future.status == "error" for future in sent):
+                    break
+            return [result for results in active.gather(futures) for result in results]
+    finally:
+        for future in futures:
+            future.release()
+
+
+def _graph(collection: Any, keys: list[Any]) -> dict[Any, Any]:  # noqa: ANN401 - dask has no type for it
+    """The tasks of a Dask `collection` that make up `keys`, one for each."""
+    return one_task_each(collection.__dask_optimize__(collection.__dask_graph__(), keys), keys)
 
 
 def _silent(amount: float = 1, note: str = "") -> None:

@@ -14,8 +14,10 @@ import draws
 import numpy as np
 import pytest
 from dask.callbacks import Callback
+from dask.local import get_sync
 
 import specufex_dask as sx
+from specufex_dask.blocks import in_runs, one_task_each, runs_of
 from specufex_dask.progress import compute_followed, progress
 from specufex_dask.runs import log
 
@@ -223,3 +225,27 @@ def test_an_error_ends_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(KeyError):
             _fail_halfway()
     assert terminal.text.count("1/2 steps") >= 2
+
+
+@pytest.mark.parametrize(("n_keys", "n_slots"), [(1, 1), (5, 2), (100, 2), (100, 64)])
+def test_runs_of_keys_are_one_task_each_and_end_together(n_keys: int, n_slots: int) -> None:
+    calls: list[int] = []
+
+    def two(value: int) -> int:
+        calls.append(value)
+        return 2
+
+    graph: dict[Any, Any] = {"constant": (two, 0)}
+    keys = [("x", i) for i in range(n_keys)]
+    graph |= {key: (pow, "constant", key[1] + 1) for key in keys}
+    runs = runs_of(keys, n_slots)
+    joined = in_runs(one_task_each(graph, keys), runs)
+    assert [key for run in runs.values() for key in run] == keys
+    lengths = [len(run) for run in runs.values()]
+    assert lengths == sorted(lengths, reverse=True)
+    assert max(lengths) <= 8
+    assert lengths[-n_slots:] == [1] * min(n_slots, n_keys)
+    assert len(joined) <= len(runs) + 1
+    results = get_sync(joined, list(runs))
+    assert [result for run in results for result in run] == [2 ** (i + 1) for i in range(n_keys)]
+    assert calls == [0], "what they share is computed once"

@@ -1,0 +1,76 @@
+"""Pieces that are spread over the workers of a cluster: the same number on each, and read again where workers die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dask.base import compute
+from dask.delayed import delayed
+from processes import cluster, meanwhile
+
+from specufex_dask.workers import addresses, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+N_PIECES = 10
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with cluster() as made:
+        made.wait_for_workers(2)
+        yield made
+
+
+def _piece(number: int, seconds: float) -> int:
+    time.sleep(seconds)
+    return number
+
+
+def _lazy(seconds: float) -> list[Any]:
+    return [delayed(_piece)(i, seconds, dask_key_name=f"piece-{time.monotonic()}-{i}") for i in range(N_PIECES)]
+
+
+def _futures(client: Any, pieces: list[Any]) -> list[Any]:
+    return [future for piece in pieces for future in client.futures_of(piece)]
+
+
+def test_each_worker_has_as_many_though_one_is_busy(client: Any) -> None:
+    busy = client.submit(time.sleep, 2, workers=[addresses()[0]], pure=False)
+    pieces = spread(_lazy(0.02))
+    holders = [holder for where in client.who_has(_futures(client, pieces)).values() for holder in where]
+    assert sorted(Counter(holders).values()) == [N_PIECES // 2, N_PIECES // 2]
+    assert compute(*pieces) == tuple(range(N_PIECES))
+    assert busy.result() is None
+
+
+@pytest.mark.parametrize("n_pieces", [0, 1])
+def test_fewer_pieces_than_workers(client: Any, n_pieces: int) -> None:  # noqa: ARG001 - the cluster in use
+    assert compute(*spread(_lazy(0.0)[:n_pieces])) == tuple(range(n_pieces))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_killed", [1, 2])
+def test_pieces_are_read_though_workers_die_meanwhile(client: Any, n_killed: int) -> None:
+    started = time.monotonic()
+    with meanwhile(lambda: time.monotonic() > started + 1.5, lambda: _kill(client, n_killed)):
+        pieces = spread(_lazy(0.5))
+    assert compute(*pieces) == tuple(range(N_PIECES))
+
+
+@pytest.mark.slow
+def test_pieces_outlive_all_workers(client: Any) -> None:
+    pieces = spread(_lazy(0.1))
+    _kill(client, 2)
+    assert compute(*pieces) == tuple(range(N_PIECES))
+
+
+def _kill(client: Any, n_workers: int) -> None:
+    for nanny in list(client.cluster.workers.values())[:n_workers]:
+        os.kill(nanny.pid, signal.SIGKILL)
