@@ -66,7 +66,7 @@ def compute_activations(spectrograms: xr.Dataset, nmf: xr.Dataset, *, dtype: DTy
     )
     result = xr.Dataset(
         {"activation": (("record", "pattern", "time"), blocks["activation"]), "quality": spectrograms["quality"]},
-        coords={name: spectrograms[name] for name in ("event_id", "station_id", "start_time", "time")},
+        coords=schema.record_coordinates(spectrograms) | {"time": spectrograms["time"]},
         attrs={"nmf": identity(nmf)},
     )
     return stamp(result, "activations", {"dtype": np.dtype(dtype).name}, spectrograms=spectrograms, nmf=nmf)

@@ -1,16 +1,19 @@
-"""Where a record's samples lie: a template of file paths, or an ObsPy Stream in memory."""
+"""Where a record's samples lie: a template of file paths, HDF5 files, or an ObsPy Stream in memory."""
 
 from __future__ import annotations
 
 import os
 import string
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from specufex_dask import recipe
+from specufex_dask.access import shown
+from specufex_dask.hdf5 import Hdf5Archive, is_hdf5
 from specufex_dask.objects import Objects, is_url
 from specufex_dask.reading import Contents, quiet_obspy, read_file, segment
 from specufex_dask.segments import Segment, UnreadableFileError
@@ -22,7 +25,8 @@ _STATION_FIELDS = ("network", "station", "location", "channel")
 _TIME_WIDTHS = {"year": 4, "month": 2, "day": 2, "julday": 3, "hour": 2, "minute": 2, "second": 2}
 _EVENT_FIELDS = {"event_id", "minute", "second"}
 _HOUR_NS = 3_600_000_000_000
-_LONGEST_RECORD_NS = 60_000_000_000
+LONGEST_RECORD_NS = 60_000_000_000
+"""The last record of a continuous file may run so far into the time of the next."""
 FIELDS = ("event_id", *_STATION_FIELDS, *_TIME_WIDTHS)
 """The fields that a path template may hold."""
 
@@ -83,8 +87,8 @@ class PathTemplate:
 
     @property
     def identity(self) -> str:
-        """What a recipe says of the archive: the template, as it was given."""
-        return self.text
+        """What a recipe says of the archive: the template, without what may be secret in its URL."""
+        return shown(self.text)
 
     @property
     def is_continuous(self) -> bool:
@@ -93,16 +97,16 @@ class PathTemplate:
 
     def sources(self, event_id: str, station_id: str, times_ns: Iterable[int]) -> tuple[str, ...]:
         """The files that hold a record: `times_ns` are its origin, then the ends of its window."""
-        values: dict[str, Any] = {"event_id": event_id}
-        values.update(zip(_STATION_FIELDS, station_id.split("."), strict=True))
         origin_ns, *ends_ns = times_ns
-        times = self._begun(*ends_ns) if ends_ns and self.is_continuous else [origin_ns]
-        return tuple(dict.fromkeys(self.text.format_map({**values, **_calendar(time)}) for time in times))
+        if not self.is_continuous:
+            return (_named(self.text, event_id, station_id, origin_ns),)
+        hours = [time // _HOUR_NS for time in (self._begun(*ends_ns) if ends_ns else [origin_ns])]
+        return tuple(dict.fromkeys(_of_hour(self.text, station_id, hour) for hour in hours))
 
     def _begun(self, first_ns: int, last_ns: int) -> list[int]:
         """A time in each file that may hold a window: the last record of a file may run into the time of the next."""
         step = _HOUR_NS if "hour" in self.fields else 24 * _HOUR_NS
-        return [first_ns - _LONGEST_RECORD_NS, *range(first_ns, last_ns, step), last_ns]
+        return [first_ns - LONGEST_RECORD_NS, *range(first_ns, last_ns, step), last_ns]
 
     def read(
         self, source: str, wanted: Collection[str], *, span_ns: tuple[int, int] | None, header_only: bool = False
@@ -160,18 +164,24 @@ class MemoryArchive:
         """Nothing can be missing from memory."""
 
 
-Archive = PathTemplate | MemoryArchive
+Archive = PathTemplate | MemoryArchive | Hdf5Archive
 
 
 def open_archive(
     archive: object,
     root: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    *,
+    sampling_rate: float,
 ) -> Archive:
-    """The archive that the user means by a template, a name or an ObsPy Stream, checked as far as it can be now."""
+    """The archive that the user means by a template, a name or an ObsPy Stream, checked as far as it can be now.
+
+    `sampling_rate` [Hz] is that of files which do not tell theirs.
+    """
     opened: Archive
     if isinstance(archive, (str, os.PathLike)):
-        opened = _template(os.fspath(archive), root, Objects(dict(storage_options or {})))
+        names = _template(os.fspath(archive), root, Objects(dict(storage_options or {})))
+        opened = Hdf5Archive(names, sampling_rate) if is_hdf5(names.text) else names
     elif hasattr(archive, "traces"):
         opened = _from_stream(archive)
     else:
@@ -215,12 +225,24 @@ def _fields(text: str) -> set[str]:
     try:
         names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError as error:
-        msg = f"got archive={text!r}, expected a path with fields in braces ({error}): close each brace."
+        msg = f"got archive={shown(text)!r}, expected a path with fields in braces ({error}): close each brace."
         raise ValueError(msg) from error
     if unknown := sorted(names - set(FIELDS)):
-        msg = f"got archive={text!r} with the fields {unknown}, expected some of {list(FIELDS)}: use these names."
+        msg = f"got archive={shown(text)!r} with the fields {unknown}, expected some of {list(FIELDS)}: use these."
         raise ValueError(msg)
     return names
+
+
+def _named(template: str, event_id: str, station_id: str, time_ns: int) -> str:
+    values: dict[str, Any] = {"event_id": event_id}
+    values.update(zip(_STATION_FIELDS, station_id.split("."), strict=True))
+    return template.format_map(values | _calendar(time_ns))
+
+
+@lru_cache(4096)  # many records are of one file
+def _of_hour(template: str, station_id: str, hour: int) -> str:
+    """The continuous file that has the time at so many hours since 1970."""
+    return _named(template, "", station_id, hour * _HOUR_NS)
 
 
 def _calendar(time_ns: int) -> dict[str, _Padded]:

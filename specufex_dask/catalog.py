@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specufex_dask import schema
+from specufex_dask import hdf5, schema
+from specufex_dask.access import shown
 from specufex_dask.catalog_formats import read_events
 from specufex_dask.csv_tables import NO_COLUMNS, Column, read_csv
-from specufex_dask.fetching import fetch, is_place, shown
-from specufex_dask.from_obspy import catalog_from_obspy, picks_from_obspy, stations_from_obspy
+from specufex_dask.fetching import fetch, is_place
+from specufex_dask.from_obspy import catalog_from_obspy, load, picks_from_obspy, stations_from_obspy
+from specufex_dask.objects import Objects
 from specufex_dask.pick_formats import CODES, read_pick_rows, station_ids
-from specufex_dask.reading import load_obspy, quiet_obspy
 from specufex_dask.tables import catalog_table, picks_table, stations_table
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def read_catalog(
         - the yearly index (``…_catalog_index.csv``) or listing (``.catalog``) of SCEDC, or the
           ``.ehpcsv`` of NCEDC, whose columns are also those of the USGS's CSV;
         - HypoDD's phase file (``.pha``: its ``#`` lines), ``.loc`` or ``.reloc``;
+        - one HDF5 file of SpecUFEx's tutorials (``.h5``), with the waveforms in it;
         - a file in any event format that ObsPy reads, such as QuakeML. The ``event_id`` is then
           the last part of the path of the event's resource id, or its query's ``eventid``.
 
@@ -94,6 +95,10 @@ def read_catalog(
     if not is_place(source):
         _refuse(columns)
         return catalog_from_obspy(source)
+    if hdf5.is_hdf5(source):
+        _refuse(columns)
+        objects = Objects(dict(storage_options or {}))
+        return catalog_table(hdf5.read_events(os.fspath(source), objects), _name(source))
 
     def read(file: File) -> dict[str, Array]:
         return read_events(file, columns) or _columns(catalog_from_obspy(*_loaded(file, "read_events")))
@@ -269,15 +274,8 @@ def _refuse(columns: Mapping[str, str | None] | None) -> None:
 def _loaded(file: File, reader: str) -> tuple[Any, str]:
     """What ObsPy makes of a file, and the file's name."""
     ours = "read_stations" if reader == "read_inventory" else "read_catalog or read_picks"
-    read: Callable[[Any], Any] = getattr(load_obspy(), reader)
-    with quiet_obspy():
-        try:
-            return read(io.BytesIO(file.content)), file.name
-        # ObsPy's readers raise whatever the content leads them to.
-        except Exception as error:
-            msg = (
-                f"got {file.name}, which ObsPy cannot read ({type(error).__name__}: {error}), expected a CSV file "
-                f"named '.csv', one of the formats in the help of specufex_dask.{ours}, or one of obspy.{reader}, such "
-                f"as QuakeML or StationXML: convert it, or rename it."
-            )
-            raise ValueError(msg) from error
+    expected = (
+        f"a CSV file named '.csv', one of the formats in the help of specufex_dask.{ours}, or one of obspy.{reader}, "
+        f"such as QuakeML or StationXML"
+    )
+    return load(file, reader, expected), file.name

@@ -72,7 +72,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run = commands.add_parser("run", help="run a study from catalog to report; what is stored is not computed again")
     run.add_argument("study", type=Path, metavar="STUDY.yaml")
     run.add_argument("--store", help="write here instead of where the study says (a path or a URL)")
-    run.add_argument("--report", type=Path, help="write the report here instead of where the study says")
+    run.add_argument("--report", help="write the report here instead of where the study says (a path or a URL)")
     run.add_argument("--overwrite", action="store_true", help="replace what was stored with other parameters")
     run.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
@@ -84,7 +84,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     report = commands.add_parser("report", help="write the one-page report of a store")
     report.add_argument("store", metavar="STORE")
-    report.add_argument("--output", type=Path, default=Path("report.html"), help="page to write (default: %(default)s)")
+    report.add_argument("--output", default="report.html", help="page to write, or its URL (default: %(default)s)")
     report.add_argument("--group", help="group of the models to report, such as a station_id")
     report.set_defaults(command=_report)
 
@@ -100,10 +100,9 @@ def _run(arguments: argparse.Namespace) -> None:
     from specufex_dask.config import run
 
     overrides = list(arguments.overrides)
-    if arguments.store:  # a path given here is relative to where the command runs, not to the study
-        overrides.append(f"store={arguments.store if '://' in arguments.store else Path(arguments.store).absolute()}")
-    if arguments.report:
-        overrides.append(f"report={arguments.report.absolute()}")
+    given = {name: getattr(arguments, name) for name in ("store", "report") if getattr(arguments, name)}
+    # A path given here is relative to where the command runs, not to the study.
+    overrides += [f"{name}={at if '://' in at else Path(at).absolute()}" for name, at in given.items()]
     start = time.perf_counter()
     study = run(arguments.study, overrides=overrides, overwrite=arguments.overwrite, announce=_announce)
     _tell("report", f"{study.report}, the whole run", time.perf_counter() - start)

@@ -1,31 +1,26 @@
-"""Clusters of fingerprints: k-means, the number of clusters by the mean silhouette."""
+"""Clusters of fingerprints: k-means, hierarchies, any clusterer of scikit-learn; the number by the mean silhouette."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
-from specufex_dask import places, schema, store
-from specufex_dask.blocks import one_blas_thread, record_chunked, run_tasks
-from specufex_dask.kernels.silhouette import silhouettes
+from specufex_dask import places, projection, schema, silhouettes, store
+from specufex_dask.blocks import run_tasks
+from specufex_dask.partitions import Partitions, described, partitions
 from specufex_dask.recipe import recipe, stamp
-from specufex_dask.sample import read
+from specufex_dask.vectors import Vectors, of_fingerprints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-Array = np.ndarray[Any, np.dtype[Any]]
+    from specufex_dask.silhouettes import Silhouettes
 
-_STARTS = 10
-_SAMPLE = 20_000
-_SAMPLE_FOR_STARTS = 4_000
-_Partitions = tuple[Array, Array, list[Array]]
-"""Labels (n_clusters, record), silhouettes (n_clusters, record) and the centroids of each number of clusters tried."""
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def cluster_fingerprints(
@@ -33,31 +28,47 @@ def cluster_fingerprints(
     *,
     n_clusters: int | Iterable[int] = range(2, 11),
     seed: int,
-    n_init: int = _STARTS,
-    memory_limit: float = 1e9,
+    method: Literal["kmeans", "ward", "single"] | object = "kmeans",
+    project: Literal["pca", "svd"] | None = None,
+    n_components: int = 20,
+    n_init: int = 10,
+    memory_limit: float = 256e6,
     checkpoint: str | Path | None = None,
     storage_options: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> xr.Dataset:
-    """Cluster the fingerprints of all usable records by k-means.
+    """Cluster the fingerprints of all usable records.
 
     Of several numbers of clusters the one with the largest mean silhouette (Rousseeuw 1987) is
     chosen. Clusters are numbered by size, the largest 0 (equal sizes by their centroid).
-    Fingerprints larger than `memory_limit` are clustered by dask-ml, from k-means++ centres of a
-    sample, and their silhouettes are those of a sample.
+    Silhouettes are those of all records up to 20,000, and beyond of a stratified sample of about
+    2,000, which tells its standard error.
+
+    k-means is scikit-learn's; fingerprints larger than `memory_limit` are read block by block and
+    clustered by dask-ml, from k-means++ centres of a sample. The hierarchies are exact up to
+    30,000 records (1.8 GB), and beyond those of k-means micro-clusters, for Ward weighted by their
+    sizes; one tree gives the partitions of all numbers tried.
 
     Parameters
     ----------
     fingerprints
         What `compute_fingerprints` returns: fingerprint (record, state, next_state).
     n_clusters
-        Number of clusters, or the numbers to try.
+        Number of clusters, or the numbers to try; not used with a clusterer of your own.
     seed
         Seed of the starts and samples.
+    method
+        ``"kmeans"``, the hierarchies ``"ward"`` and ``"single"``, or an instance of a clusterer of
+        scikit-learn, such as ``DBSCAN(eps=0.1)``, which gets all fingerprints in memory.
+    project
+        ``"pca"`` or ``"svd"`` to cluster projections on `n_components` axes, with their mean or
+        without; None clusters the fingerprints as they are.
+    n_components
+        Number of these axes.
     n_init
         Starts of k-means, of which the best is kept.
     memory_limit
-        Bytes of fingerprints to keep in memory.
+        Bytes of fingerprints to keep in memory; k-means takes as much again for each core.
     checkpoint, storage_options, group
         A store, what fsspec opens it with, and a group in it: where it holds the clusters of this very
         recipe, they are returned.
@@ -65,14 +76,17 @@ def cluster_fingerprints(
     Returns
     -------
     xarray.Dataset
-        Stage ``clusters``: cluster (record,), -1 where a record is not usable, distance to the
-        centroid and silhouette (record,), NaN there; the centroids; labels and mean silhouette
-        of each number tried (n_clusters,).
+        Stage ``clusters``: cluster (record,), -1 where a record is not usable or a clusterer calls
+        it noise, distance to the centroid and silhouette (record,), NaN there; the centroids (of
+        the projections) and mean silhouettes (cluster_id,); labels, mean silhouette and its
+        standard error of each number tried (n_clusters,). Of a hierarchy also its tree, linkage
+        (merge, link) as ``scipy.cluster.hierarchy.dendrogram`` draws it, and the leaf (record,).
 
     Raises
     ------
     ValueError
-        If there are fewer different usable fingerprints than clusters, or a number is below 1.
+        If there are fewer different usable fingerprints than clusters, a number is below 1, or the
+        fingerprints are too large for the clusterer.
 
     Examples
     --------
@@ -85,29 +99,105 @@ def cluster_fingerprints(
     >>> clusters = sx.cluster_fingerprints(fingerprints, n_clusters=range(2, 5), seed=0)
     >>> clusters.mean_silhouette.sizes["n_clusters"]
     3
+    >>> sx.cluster_fingerprints(fingerprints, n_clusters=5, method="ward", seed=0).linkage.sizes["merge"]
+    39
     """
     schema.require(fingerprints, "fingerprints")
     tried = [int(k) for k in ([n_clusters] if isinstance(n_clusters, (int, np.integer)) else n_clusters)]
-    parameters = {"n_clusters": tried, "seed": seed, "n_init": n_init, "memory_limit": memory_limit}
+    parameters = {
+        "n_clusters": tried if isinstance(method, str) else None, "seed": seed, "method": described(method),
+        "project": project, "n_components": n_components if project else None, "n_init": n_init,
+        "memory_limit": memory_limit,
+    }  # fmt: skip
     planned = recipe("clusters", parameters, fingerprints=fingerprints)
     stored = store.find(places.optional(checkpoint, storage_options), "clusters", planned, group=group)
     if stored is not None:
         return stored
     usable = np.flatnonzero(fingerprints["quality"].values == 0)
-    _check(tried, len(usable))
-    n_entries = fingerprints.sizes["state"] * fingerprints.sizes["next_state"]
-    lazy = record_chunked(fingerprints["fingerprint"]).reshape(-1, n_entries)
-    if len(usable) * n_entries * lazy.dtype.itemsize <= memory_limit:
-        vectors = read(lazy, usable, lazy.dtype)
-        partitions = _in_memory(vectors, tried, seed, n_init)
-        lazy, rows = da.from_array(vectors, chunks=(_SAMPLE, n_entries), name=False), np.arange(len(usable))
+    _check(tried if isinstance(method, str) else [1], len(usable))
+    vectors = of_fingerprints(fingerprints, usable, memory_limit)
+    space = projection.fit(vectors, project, n_components) if project else None
+    points = vectors if space is None else space.onto(vectors, memory_limit)
+    found = partitions(points, method, tried, seed=seed, n_init=n_init)
+    seen = silhouettes.silhouettes(points, found.labels, seed=seed, candidates=found.sampled)
+    if space is not None:
+        found = found.moved(space.back)
+    chosen = int(np.nanargmax(seen.mean)) if len(seen.mean) > 1 else 0
+    if found.distance is None:
+        distance = _distances(vectors, found.labels[chosen], found.centroids[chosen])
     else:
-        partitions, rows = _out_of_memory(lazy, usable, tried, seed, n_init), usable
-    labels, found, centroids = partitions
-    chosen = int(np.nanargmax(_mean(found))) if len(tried) > 1 else 0
-    distance = _distances(lazy, rows, labels[chosen], centroids[chosen])
-    result = _dataset(fingerprints, usable, partitions, tried=tried, chosen=chosen, distance=distance)
+        distance = found.distance[chosen]
+    result = _clustered(fingerprints, usable, found, seen, chosen=chosen, distance=distance)
     return stamp(result, "clusters", parameters, fingerprints=fingerprints)
+
+
+def cluster_stations(
+    fingerprints: xr.Dataset | dict[str, xr.Dataset] | Sequence[xr.Dataset],
+    **parameters: Any,  # noqa: ANN401 - those of cluster_fingerprints
+) -> dict[str, xr.Dataset]:
+    """Cluster the fingerprints of each station by itself, several stations at a time.
+
+    Parameters
+    ----------
+    fingerprints
+        Those of a model of all stations, which are parted by station_id, or the Datasets of models
+        of one station each.
+    **parameters
+        Those of `cluster_fingerprints`; `checkpoint` is looked for in the group of the station_id.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        Stage ``clusters`` of each station_id, in the order of their first records. Save each with
+        ``save(clusters, store, group=station_id)``.
+
+    Raises
+    ------
+    ValueError
+        As `cluster_fingerprints` does, and if two of several Datasets hold records of one station.
+
+    Examples
+    --------
+    >>> import numpy as np, specufex_dask as sx
+    >>> levels = np.random.default_rng(0).gamma(1.0, 5.0, (40, 12, 20))
+    >>> spectrograms = sx.spectrogram_dataset(levels, frequency=np.arange(12.0), time=np.arange(20.0))
+    >>> names = np.array(["X.A..Z", "X.B..Z"] * 20, dtype=object)
+    >>> spectrograms = spectrograms.assign_coords(station_id=("record", names))
+    >>> nmf = sx.fit_nmf(spectrograms, n_patterns=5, max_steps=20, seed=0)
+    >>> hmm = sx.fit_hmm(sx.compute_activations(spectrograms, nmf), nmf, n_states=3, max_steps=20, seed=0)
+    >>> fingerprints = sx.compute_fingerprints(spectrograms, nmf, hmm)
+    >>> {name: c.sizes["record"] for name, c in sx.cluster_stations(fingerprints, n_clusters=3, seed=0).items()}
+    {'X.A..Z': 20, 'X.B..Z': 20}
+    """
+    stations = _by_station(fingerprints)
+    if parameters.get("group") is not None:
+        msg = f"got group={parameters['group']!r}, expected none: the group of a station is its station_id."
+        raise ValueError(msg)
+    calls = [(partial(cluster_fingerprints, part, **parameters | {"group": s}),) for s, part in stations.items()]
+    return dict(zip(stations, run_tasks(calls), strict=True))
+
+
+def _by_station(fingerprints: xr.Dataset | dict[str, xr.Dataset] | Sequence[xr.Dataset]) -> dict[str, xr.Dataset]:
+    """The records of each station_id."""
+    parts: Iterable[xr.Dataset]
+    if isinstance(fingerprints, xr.Dataset):
+        parts = [fingerprints]
+    else:
+        parts = fingerprints.values() if isinstance(fingerprints, dict) else fingerprints
+    stations: dict[str, xr.Dataset] = {}
+    for part in parts:
+        schema.require(part, "fingerprints")
+        names = part["station_id"].values.astype(object)
+        for name in dict.fromkeys(names):
+            if name in stations:
+                msg = (
+                    f"got two Datasets with records of station_id {name!r}, expected those of a station in one: pass "
+                    f"the fingerprints of one model of it."
+                )
+                raise ValueError(msg)
+            own = np.flatnonzero(names == name)
+            stations[str(name)] = part if len(own) == len(names) else part.isel(record=own)
+    return stations
 
 
 def _check(tried: list[int], n_usable: int) -> None:
@@ -121,122 +211,45 @@ def _check(tried: list[int], n_usable: int) -> None:
         raise ValueError(msg)
 
 
-def _in_memory(vectors: Array, tried: list[int], seed: int, n_init: int) -> _Partitions:
-    """k-means of `vectors` (record, entry) by scikit-learn, for each number of clusters."""
-    from sklearn.cluster import KMeans
-
-    _require_different(vectors, max(tried))
-    shown = vectors
-    if len(vectors) > _SAMPLE_FOR_STARTS:
-        # The best of many starts shows on a sample; all records are then gone through once.
-        shown = vectors[np.random.default_rng([seed, 2]).choice(len(vectors), _SAMPLE_FOR_STARTS, replace=False)]
-
-    def partition(k: int) -> tuple[Array, Array]:
-        # Threads of OpenMP add up centres in the order in which they finish: one thread keeps the bits.
-        with threadpool_limits(limits=1, user_api="openmp"), one_blas_thread():
-            fitted = KMeans(k, n_init=n_init, random_state=seed).fit(shown)
-            if shown is not vectors:
-                fitted = KMeans(k, n_init=1, init=fitted.cluster_centers_).fit(vectors)
-        return _canonical(fitted.labels_, fitted.cluster_centers_)
-
-    labels, centroids = zip(*run_tasks([(partition, k) for k in tried]), strict=True)
-    return np.stack(labels), _silhouettes(vectors, np.stack(labels), seed), list(centroids)
-
-
-def _require_different(vectors: Array, n_clusters: int) -> None:
-    """Raise ``ValueError`` unless there are `n_clusters` different ones among `vectors` (record, entry)."""
-    # A few records show it, but where most are alike.
-    for shown in (vectors[:1000], vectors):
-        n_different = len(np.unique(shown, axis=0))
-        if n_different >= n_clusters:
-            return
-    msg = (
-        f"got {len(vectors)} usable fingerprints of which {n_different} differ, expected at least the {n_clusters} of "
-        f"n_clusters: try fewer clusters."
-    )
-    raise ValueError(msg)
-
-
-def _out_of_memory(lazy: da.Array, usable: Array, tried: list[int], seed: int, n_init: int) -> _Partitions:
-    """k-means by dask-ml, started from the centres of a sample in memory."""
-    from dask_ml.cluster import KMeans
-
-    chosen = np.sort(np.random.default_rng([seed, 0]).choice(len(usable), min(_SAMPLE, len(usable)), replace=False))
-    sampled = read(lazy, usable[chosen], lazy.dtype)
-    vectors = lazy[usable]
-    labels, centroids = [], []
-    for start in _in_memory(sampled, tried, seed, n_init)[2]:
-        fitted = KMeans(len(start), init=start.astype(lazy.dtype)).fit(vectors)
-        number, centres = _canonical(fitted.labels_.compute(), np.asarray(fitted.cluster_centers_))
-        labels.append(number)
-        centroids.append(centres)
-    scattered = np.full((len(tried), len(usable)), np.nan)
-    scattered[:, chosen] = _silhouettes(sampled, np.stack(labels)[:, chosen], seed)
-    return np.stack(labels), scattered, centroids
-
-
-def _canonical(labels: Array, centroids: Array) -> tuple[Array, Array]:
-    """Number the clusters by size, the largest 0; equal sizes by their centroid."""
-    sizes = np.bincount(labels, minlength=len(centroids))
-    order = np.lexsort([*centroids.T[::-1], -sizes])
-    return np.argsort(order)[labels].astype("int32"), centroids[order]
-
-
-def _silhouettes(vectors: Array, partitions: Array, seed: int) -> Array:
-    """Silhouettes (n_clusters, record) of `partitions`; NaN beyond a seeded sample, or where there is one cluster."""
-    result = np.full(partitions.shape, np.nan)
-    chosen = np.arange(len(vectors))
-    if len(vectors) > _SAMPLE:
-        chosen = np.sort(np.random.default_rng([seed, 1]).choice(len(vectors), _SAMPLE, replace=False))
-    several = np.flatnonzero(partitions[:, chosen].max(axis=1) > partitions[:, chosen].min(axis=1))
-    with one_blas_thread():
-        result[np.ix_(several, chosen)] = silhouettes(vectors[chosen], partitions[np.ix_(several, chosen)])
-    return result
-
-
-def _mean(silhouettes: Array) -> Array:
-    """Mean silhouette of each row, NaN where none was taken."""
-    known = ~np.isnan(silhouettes)
-    total, number = np.where(known, silhouettes, 0).sum(axis=1), known.sum(axis=1)
-    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
-
-
-def _distances(lazy: da.Array, rows: Array, labels: Array, centroids: Array) -> Array:
-    """Euclidean distance of each of the `rows` of `lazy` to the centroid of its cluster (record,), chunk by chunk."""
-
-    def block(vectors: Array, number: Array) -> Array:
-        apart: Array = np.linalg.norm(vectors - centroids[np.maximum(number[:, 0], 0)], axis=1, keepdims=True)
-        return apart
-
-    number = np.full(len(lazy), -1, dtype=labels.dtype)
-    number[rows] = labels
-    numbers = da.from_array(number[:, None], chunks=(lazy.chunks[0], 1))
-    apart = da.map_blocks(block, lazy, numbers, chunks=(lazy.chunks[0], 1), dtype=lazy.dtype)
-    distances: Array = apart.compute()[rows, 0]
-    return distances
-
-
-def _dataset(
-    fingerprints: xr.Dataset, usable: Array, partitions: _Partitions, *, tried: list[int], chosen: int, distance: Array
+def _clustered(
+    fingerprints: xr.Dataset, usable: Array, found: Partitions, seen: Silhouettes, *, chosen: int, distance: Array
 ) -> xr.Dataset:
-    labels, found, centroids = partitions
     n_records, n_states = fingerprints.sizes["record"], fingerprints.sizes["state"]
+    labels, centroid = found.labels[chosen], found.centroids[chosen]
 
     def placed(values: Array, absent: float) -> Array:
         whole = np.full((*values.shape[:-1], n_records), absent, dtype=values.dtype)
         whole[..., usable] = values
         return whole
 
+    tree = {} if found.tree is None else {
+        "linkage": (("merge", "link"), found.tree.tree),
+        "leaf": ("record", placed(found.tree.leaf.astype("int32"), -1)),
+    }  # fmt: skip
     return xr.Dataset(
         {
-            "cluster": ("record", placed(labels[chosen], -1)),
+            "cluster": ("record", placed(labels, -1)),
             "distance": ("record", placed(distance, np.nan)),
-            "silhouette": ("record", placed(found[chosen], np.nan)),
-            "centroid": (("cluster_id", "state", "next_state"), centroids[chosen].reshape(-1, n_states, n_states)),
-            "labels": (("n_clusters", "record"), placed(labels, -1)),
-            "mean_silhouette": ("n_clusters", _mean(found)),
+            "silhouette": ("record", placed(seen.record[chosen], np.nan)),
+            "centroid": (("cluster_id", "state", "next_state"), centroid.reshape(-1, n_states, n_states)),
+            "cluster_silhouette": ("cluster_id", silhouettes.by_cluster(seen.record[chosen], labels, len(centroid))),
+            "labels": (("n_clusters", "record"), placed(found.labels, -1)),
+            "mean_silhouette": ("n_clusters", seen.mean),
+            "silhouette_error": ("n_clusters", seen.error),
             "quality": fingerprints["quality"].compute(),
-        },
-        coords={"n_clusters": tried} | {n: fingerprints[n].compute() for n in ("event_id", "station_id", "start_time")},
+        }
+        | tree,
+        coords={"n_clusters": [len(each) for each in found.centroids]}
+        | {name: each.compute() for name, each in schema.record_coordinates(fingerprints).items()},
         attrs={name: fingerprints.attrs[name] for name in ("nmf", "hmm") if name in fingerprints.attrs},
     )
+
+
+def _distances(vectors: Vectors, labels: Array, centroids: Array) -> Array:
+    """Euclidean distance of each vector to the centroid of its cluster (record,), NaN without a cluster."""
+    return np.concatenate([apart for _, apart in vectors.map(_distance, labels, shared=centroids)])
+
+
+def _distance(block: Array, labels: Array, centroids: Array) -> Array:
+    apart: Array = np.linalg.norm(block - centroids[labels], axis=1)
+    return np.where(labels < 0, np.nan, apart)

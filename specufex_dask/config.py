@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import xarray as xr
+
 import specufex_dask
-from specufex_dask import settings
+from specufex_dask import places, settings
+from specufex_dask.recipe import stamp
 from specufex_dask.runs import holding
-from specufex_dask.study import SECTIONS, Section, Study, read_study
+from specufex_dask.sections import SECTIONS, Section
+from specufex_dask.study import Study, read_study
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
-    import xarray as xr
-
     Announce = Callable[[str, xr.Dataset, float], None]
+    Made = xr.Dataset | dict[str, xr.Dataset]
 
 
 def run(
@@ -62,22 +65,86 @@ def run(
     ValueError: ...Did you mean 'n_patterns'?...
     """
     checked = read_study(study, overrides=overrides)
-    made: dict[str, xr.Dataset] = {}
+    made: dict[str, Made] = {}
     with holding(checked.place):
         for section in (s for s in SECTIONS if s.stage in checked.arguments):
             start = time.perf_counter()
             made[section.stage] = _make(section, checked, made, overwrite=overwrite)
             if announce:
-                announce(section.stage, made[section.stage], time.perf_counter() - start)
-        specufex_dask.report(checked.place, waveforms=made["waveforms"], **checked.arguments["report"])
+                took = (time.perf_counter() - start) / len(_listed(made[section.stage]))
+                for dataset in _listed(made[section.stage]):
+                    announce(section.stage, dataset, took)
+        _report(checked, made)
     return checked
 
 
-def _make(section: Section, study: Study, made: Mapping[str, xr.Dataset], *, overwrite: bool) -> xr.Dataset:
-    """Make one stage from those before it, and save it unless it is a lazy link between two others."""
-    optional = {stage: made[stage] for stage in section.optional if stage in made}
-    arguments = study.arguments[section.stage] | optional
+def _make(section: Section, study: Study, made: Mapping[str, Made], *, overwrite: bool) -> Made:
+    """Make one stage from those before it: once, for each station, or for each value of a parameter."""
+    if section.by_station and study.by_station:
+        return {
+            name: _one(section, study, _at(name, section, study, made), group=name, overwrite=overwrite)
+            for name in _names(_listed(made["waveforms"])[0])
+        }
+    several = study.arguments[section.stage].get(section.over)
+    if not isinstance(several, list):
+        return _one(section, study, made, group=section.group, overwrite=overwrite)
+    found = {
+        value: _one(section, study, made, group=value, overwrite=overwrite, given={section.over: value})
+        for value in several
+    }
+    return stamp(xr.concat(found.values(), "record"), section.stage, {section.over: several}, **found)
+
+
+def _one(
+    section: Section,
+    study: Study,
+    made: Mapping[str, Made],
+    *,
+    group: str | None,
+    overwrite: bool,
+    given: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Make one Dataset, and save it unless it is a lazy link between two others."""
+    named = {stage: made[stage] for stage in (*section.optional, *section.named) if stage in made}
+    arguments = {**study.arguments[section.stage], **named, **(given or {})}
     if "checkpoint" in settings.accepted(section.call) and not overwrite:
         arguments |= {"checkpoint": study.store, "storage_options": study.arguments["store"].get("storage_options")}
-    dataset: xr.Dataset = section.call(*(made[stage] for stage in section.inputs), **arguments)
-    return dataset if section.lazy else specufex_dask.save(dataset, **study.arguments["store"], overwrite=overwrite)
+        arguments |= {"group": group} if group else {}
+    inputs = [list(each.values()) if isinstance(each, dict) else each for each in (made[s] for s in section.inputs)]
+    dataset: xr.Dataset = section.call(*inputs, **arguments)
+    if section.lazy:
+        return dataset
+    return specufex_dask.save(dataset, **study.arguments["store"], group=group, overwrite=overwrite)
+
+
+def _at(name: str, section: Section, study: Study, made: Mapping[str, Made]) -> dict[str, Made]:
+    """What there is of one station; its waveforms are opened by themselves, so that no other's are read."""
+    part: dict[str, Made] = {stage: each[name] if isinstance(each, dict) else each for stage, each in made.items()}
+    if "waveforms" in section.inputs:
+        waveforms = next(each for each in SECTIONS if each.stage == "waveforms")
+        part["waveforms"] = _one(waveforms, study, part, group=None, overwrite=False, given={"station_id": [name]})
+    return part
+
+
+def _names(waveforms: xr.Dataset) -> list[str]:
+    """The stations of waveforms, in the order of their first records."""
+    return [str(name) for name in dict.fromkeys(waveforms["station_id"].values.tolist())]
+
+
+def _listed(made: Made) -> list[xr.Dataset]:
+    return list(made.values()) if isinstance(made, dict) else [made]
+
+
+def _report(study: Study, made: Mapping[str, Made]) -> None:
+    """Write the page of the study, and one beside it for each station that has a model of its own."""
+    options = study.arguments["store"].get("storage_options")
+    given = {"storage_options": options} | {
+        name: value for name, value in study.arguments["report"].items() if name != "path"
+    }
+    (waveforms,) = _listed(made["waveforms"])
+    specufex_dask.report(study.store, study.report, waveforms=waveforms, **given)
+    if study.by_station:
+        page = places.at(study.report, options)
+        for name in _names(waveforms):
+            beside = places.beside(page, f".{name}.html")
+            specufex_dask.report(study.store, beside, group=name, **given)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from specufex_dask.miniseed import Table, is_miniseed, table
-from specufex_dask.objects import Objects, is_url
+from specufex_dask.objects import DamagedObjectError, Objects, is_url
 from specufex_dask.reading import once_more, read_bytes
-from specufex_dask.sparse import read_sparsely
+from specufex_dask.segments import Segment, UnreadableFileError
+from specufex_dask.sparse import FAR, NEAR, read_sparsely
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from specufex_dask.segments import Segment
+    from collections.abc import Iterator, Sequence
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +26,7 @@ class NotMiniseedError(Exception):
 
 @dataclass(frozen=True)
 class Stretch:
-    """What an object holds of one window: a segment a record; is one of these damaged, or another of the object."""
+    """What an object holds of one window: one segment, or those of its records where they do not follow each other."""
 
     segments: list[Segment]
     damaged: bool
@@ -59,23 +59,74 @@ def read_windows(
 
 
 def _records(objects: Objects, path: str, windows_ns: Array, *, in_order: bool) -> Table:
-    if in_order and is_url(path) and (size := objects.size(path)):
-        found = read_sparsely(lambda ranges: objects.read_ranges(path, ranges), size, windows_ns)
-        if found is not None:
-            return found
+    found = _sparsely(objects, path, windows_ns) if in_order else None
+    if found is not None:
+        return found
     content = read_bytes(path, objects)
     if not is_miniseed(content):
         raise NotMiniseedError
-    return table(content)
+    try:
+        return table(content)
+    except UnreadableFileError:
+        raise NotMiniseedError from None  # for libmseed, that is: ObsPy may see one in it
+
+
+def _sparsely(objects: Objects, path: str, windows_ns: Array) -> Table | None:
+    """What the windows need of an object in order, unless it is to be read whole."""
+    reach = FAR if is_url(path) else NEAR
+    if len(windows_ns) > reach.most_ranges and not objects.knows_size(path):
+        return None  # its size would take as long as its bytes
+    try:
+        size = objects.size(path)
+        return read_sparsely(partial(objects.read_ranges, path), size, windows_ns, reach) if size else None
+    except (OSError, DamagedObjectError):
+        if is_url(path):
+            raise
+        return None  # of a file on a disk, reading it whole says what is wrong
 
 
 def _stretches(records: Table, station_id: Sequence[str], windows_ns: Array) -> list[Stretch]:
     pairs = zip(station_id, windows_ns.tolist(), strict=True)
     rows = [records.rows(name, first, last) for name, (first, last) in pairs]
-    decoded = records.decode(np.unique(np.concatenate(rows)))
-    return [_stretch([decoded[row] for row in each.tolist()], others_damaged=records.damaged) for each in rows]
+    every = np.unique(np.concatenate(rows))
+    samples = records.decode_all(every)
+    if samples is None and len(rows) > 1:  # what one window has does not change another
+        alone = zip(station_id, windows_ns, strict=True)
+        return [stretch for name, window_ns in alone for stretch in _stretches(records, [name], window_ns[None])]
+    if samples is None:
+        return [_by_record(records, rows[0])]
+    begins = np.cumsum(records.n_samples[every]) - records.n_samples[every]
+    return [
+        _by_record(records, each) if whole is None else Stretch([whole], damaged=False, others_damaged=records.damaged)
+        for each, whole in zip(rows, _segments(records, rows, every, begins, samples), strict=True)
+    ]
 
 
-def _stretch(parts: list[Segment | None], *, others_damaged: bool) -> Stretch:
-    segments = [part for part in parts if part is not None]
-    return Stretch(segments, len(segments) < len(parts), others_damaged)
+def _segments(
+    records: Table, rows: list[Array], every: Array, begins: Array, samples: Array
+) -> Iterator[Segment | None]:
+    """Of each window the one segment that its records make up; None if they leave a sample out, or one is twice.
+
+    The `samples` of a record begin at the number that `begins` has at the place of its row in `every`.
+    """
+    flat, n_rows = np.concatenate(rows), np.array([len(each) for each in rows])
+    window = np.repeat(np.arange(len(rows)), n_rows)
+    first = np.repeat(np.cumsum(n_rows) - n_rows, n_rows)
+    head, n_before = flat[first], np.cumsum(records.n_samples[flat]) - records.n_samples[flat]
+    rate = records.sampling_rate[head]
+    place = np.floor((records.start_ns[flat] - records.start_ns[head]) * rate / 1e9 + 0.5)  # as `Segment.index` has it
+    fits = (place == n_before - n_before[first]) & (flat - head == np.arange(len(flat)) - first)
+    fits &= (records.sampling_rate[flat] == rate) & (rate > 0) & (rate < np.inf)
+    n_samples = np.bincount(window, records.n_samples[flat], len(rows)).astype(int).tolist()
+    is_one = (n_rows > 0) & (np.bincount(window, ~fits, len(rows)) == 0)
+    for each, fit, n in zip(rows, is_one.tolist(), n_samples, strict=True):
+        if not fit:
+            yield None
+            continue
+        begin, row = int(begins[every.searchsorted(each[0])]), each[0]
+        yield Segment(int(records.start_ns[row]), float(records.sampling_rate[row]), n, samples[begin : begin + n])
+
+
+def _by_record(records: Table, rows: Array) -> Stretch:
+    segments = [part for part in records.decode(rows).values() if part is not None]
+    return Stretch(segments, len(segments) < len(rows), records.damaged)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,9 @@ from specufex_dask.preprocess import Preprocess, condition, resampled
 from specufex_dask.schema import QUALITY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from specufex_dask.responses import Responses
     from specufex_dask.segments import Segment
 
 Array = np.ndarray[Any, Any]
@@ -34,13 +36,26 @@ class Cut:
     max_gap: float
     max_flat: float
     preprocess: Preprocess
+    responses: Responses | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What a recipe says of it."""
+        said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "responses"}
+        said["preprocess"] = self.preprocess.parameters
+        return said if self.responses is None else {**said, "responses": self.responses.identity}
+
+    @property
+    def window_seconds(self) -> float:
+        """Length of a record [s]."""
+        return self.n_samples / self.sampling_rate
 
     @property
     def padding_seconds(self) -> float:
         """What is read beyond either end of a window [s]."""
         if self.window is None:
             return 0.0
-        return self.preprocess.padding(self.sampling_rate) / self.sampling_rate
+        return self.preprocess.padding(self.sampling_rate, self.window_seconds) / self.sampling_rate
 
 
 class Record(NamedTuple):
@@ -66,15 +81,21 @@ class _Stretch(NamedTuple):
         return slice(self.before, self.before + self.n_window)
 
 
-def cut(segments: Sequence[Segment], anchor_ns: int, how: Cut) -> Record:
-    """Return the record of one channel whose window hangs on the time `anchor_ns`.
+def cut(segments: Sequence[Segment], anchor_ns: int, how: Cut, station_id: str = "") -> Record:
+    """Return the record of the channel `station_id` whose window hangs on the time `anchor_ns`.
 
     The first sample is the one nearest to the start of the window, so the record starts up to
     half a sample early or late; `Record.start_ns` tells the true time. Defects are looked for in
     the samples as the file has them, in the window alone, and the first of these names the
     record: ``missing`` (no sample in the window), ``wrong_sampling_rate``, ``gappy``, ``short``,
-    ``not_finite``, ``constant``, ``flat``.
+    ``not_finite``, ``constant``, ``flat``, ``no_response``. Segments that begin at `NOT_A_TIME`
+    make a record that does.
     """
+    record = _cut(segments, anchor_ns, how, station_id)
+    return record if segments[0].start_ns != NOT_A_TIME else record._replace(start_ns=NOT_A_TIME)
+
+
+def _cut(segments: Sequence[Segment], anchor_ns: int, how: Cut, station_id: str) -> Record:
     start_ns = _window_start(segments, anchor_ns, how)
     reach_ns = round(how.padding_seconds * _SECOND_NS)
     end_ns = start_ns + round(how.n_samples / how.sampling_rate * _SECOND_NS)
@@ -87,8 +108,13 @@ def cut(segments: Sequence[Segment], anchor_ns: int, how: Cut) -> Record:
     stretch = _place(near, start_ns, how)
     flag = _coverage(stretch, how.max_gap) or _defect(stretch.samples[stretch.window], how.max_flat)
     if flag:
-        return Record(flag, stretch.window_ns)
-    return _finish(stretch, start_ns, how)
+        return Record(flag, NOT_A_TIME if flag == FLAG["missing"] else stretch.window_ns)
+    if how.responses is None:
+        return _finish(stretch, start_ns, how)
+    response = how.responses.at(station_id, anchor_ns if segments[0].start_ns == NOT_A_TIME else stretch.window_ns)
+    if response is None:
+        return Record(FLAG["no_response"], stretch.window_ns)
+    return _finish(stretch, start_ns, how, partial(how.responses.remove, name=response, sampling_rate=stretch.rate))
 
 
 def _window_start(segments: Sequence[Segment], anchor_ns: int, how: Cut) -> int:
@@ -115,7 +141,7 @@ def _rates_fit(segments: Sequence[Segment], how: Cut) -> bool:
 def _place(segments: Sequence[Segment], start_ns: int, how: Cut) -> _Stretch:
     """The window that starts nearest to `start_ns`, on the grid of the first segment, with its padding."""
     grid = segments[0]
-    padding = how.preprocess.padding(grid.sampling_rate) if how.window else 0
+    padding = how.preprocess.padding(grid.sampling_rate, how.window_seconds) if how.window else 0
     n_window = _n_native(how, grid.sampling_rate)
     first = grid.index(start_ns)
     begin, end = first - padding, first + n_window + padding
@@ -180,12 +206,14 @@ def _defect(samples: Array, max_flat: float) -> int:
     return FLAG["flat"] if longest > max_flat * samples.size else FLAG["usable"]
 
 
-def _finish(stretch: _Stretch, start_ns: int, how: Cut) -> Record:
+def _finish(
+    stretch: _Stretch, start_ns: int, how: Cut, without_response: Callable[[Array], Array] | None = None
+) -> Record:
     stretch = _bridged(stretch)
     steps, same_rate = how.preprocess, abs(stretch.rate / how.sampling_rate - 1) <= RATE_TOLERANCE
     if steps.does_nothing and same_rate:
         return Record(FLAG["usable"], stretch.window_ns, stretch.samples[stretch.window])
-    samples = condition(stretch.samples, steps, stretch.rate)
+    samples = condition(stretch.samples, steps, stretch.rate, without_response)
     begin, first_ns = stretch.before, stretch.window_ns
     if not same_rate:
         samples = resampled(samples, stretch.rate, how.sampling_rate)

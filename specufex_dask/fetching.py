@@ -7,12 +7,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+
+from specufex_dask import access
+from specufex_dask.access import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-_DENIED = (401, 403)
 _N_SHOWN = 3
 
 
@@ -62,20 +63,6 @@ def fetch(source: Any, storage_options: Mapping[str, Any] | None = None) -> list
     return [file for place in _runs(places) for file in _fetch(place, storage_options)]
 
 
-def shown(url: str) -> str:
-    """`url` without what may be secret in it: user, password, query and fragment.
-
-    Examples
-    --------
-    >>> shown("https://me:secret@example.org/2019.csv?X-Amz-Signature=0a1b")
-    'https://example.org/2019.csv'
-    """
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def _runs(places: Sequence[str]) -> list[list[str]]:
     """Neighbouring URLs of one protocol together, that they may be fetched at once; each path and pattern by itself."""
     runs: list[list[str]] = []
@@ -123,16 +110,10 @@ def _remote(urls: list[str], options: dict[str, Any]) -> list[File]:
     """
     try:
         return _objects(urls, options)
-    except _ShortError as error:
-        told: Exception = OSError(str(error))
     # Stores raise OSErrors, and besides those of botocore and aiohttp, which have no class in common.
     except Exception as error:  # noqa: BLE001
-        told = _told(error, urls)
+        told = error if str(error).startswith("got ") else _told(error, urls)
     raise told
-
-
-class _ShortError(Exception):
-    """Fewer bytes came than the store says that the object has."""
 
 
 def _objects(urls: list[str], options: dict[str, Any]) -> list[File]:
@@ -163,41 +144,21 @@ def _check_lengths(files: list[File], sizes: Sequence[int | None]) -> None:
                 f"got {len(file.content)} of the {size} bytes of {file.name}, expected all of them: try again, and "
                 f"look at the connection if it comes back."
             )
-            raise _ShortError(msg)
+            raise OSError(msg)
 
 
 def _told(error: Exception, urls: list[str]) -> Exception:
     """What to raise in place of an error of a store: got, expected, what to do, and nothing of the error's own text."""
-    names = ", ".join(repr(shown(url)) for url in urls[:_N_SHOWN]) + (" …" if len(urls) > _N_SHOWN else "")
-    is_denied = isinstance(error, PermissionError) or any(getattr(e, "status", None) in _DENIED for e in _causes(error))
-    if isinstance(error, FileNotFoundError) and not is_denied:
+    names = ", ".join(map(shown, urls[:_N_SHOWN])) + (" …" if len(urls) > _N_SHOWN else "")
+    if explanation := access.told(error, names):
+        return explanation
+    if isinstance(error, FileNotFoundError):
         return FileNotFoundError(
             f"got {names}, where there is no such object, expected one: correct the URL, or leave what is missing out."
-        )
-    if is_denied or "Credentials" in type(error).__name__:
-        return PermissionError(
-            f"got 'access denied' for {names}, expected objects that may be read (a store may deny what is not there, "
-            f"too): pass storage_options={{'anon': True}} for a public bucket, else the credentials of one who may "
-            f"read, and check the URL."
-        )
-    if isinstance(error, ImportError):
-        return ImportError(
-            f"got {names} without a package for its protocol, expected fsspec to know it: install it, such as with "
-            f"pip install 'specufex_dask[s3]' for s3://, aiohttp for https://."
         )
     if isinstance(error, (TypeError, ValueError)):
         return ValueError(
             f"got {names} with storage_options that its file system does not take ({type(error).__name__}), expected "
             f"a URL and options of fsspec, such as {{'anon': True}} for s3://: correct them."
         )
-    return OSError(
-        f"got {type(error).__name__} for {names}, expected the bytes of the object: check the endpoint and the "
-        f"network, and try again."
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error` and what led to it: fsspec calls a page that is denied missing."""
-    while error is not None:
-        yield error
-        error = error.__cause__
+    return access.unread(error, names)

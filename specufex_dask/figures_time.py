@@ -44,14 +44,14 @@ def time_line(time: Array, cluster: Array | None) -> Panel | None:
     for entry, places in kinds:
         moments = np.sort(time[places])
         counts = at_most(np.arange(1, moments.size + 1), 1000)
-        top.step(_days(at_most(moments, 1000)), counts, where="post", color=entry.colour, linewidth=1.3)
+        top.step(days(at_most(moments, 1000)), counts, where="post", color=entry.colour, linewidth=1.3)
         rate = np.histogram(moments.astype("i8"), bins.astype("i8"))[0]
-        bottom.stairs(below + rate, _days(bins), baseline=below, fill=True, color=entry.colour)
+        bottom.stairs(below + rate, days(bins), baseline=below, fill=True, color=entry.colour)
         below = below + rate
     count_axis(top, max(places.size for _, places in kinds), "events so far")
     count_axis(bottom, below.max(), f"events per\n{unit}")
     label(bottom, x="time (UTC)")
-    _utc_axis(bottom)
+    utc_axis(bottom)
     legend(top, [entry for entry, _ in kinds])
     return Panel(
         "Time line",
@@ -80,12 +80,13 @@ def _bins(time: Array) -> tuple[Array, str]:
     return edges.astype("datetime64[ms]"), unit
 
 
-def _days(times: Array) -> Array:
+def days(times: Array) -> Array:
     """Times as matplotlib counts them: days since 1970."""
     return times.astype("datetime64[ms]").astype("i8") / 86_400_000
 
 
-def _utc_axis(ax: Axes) -> None:
+def utc_axis(ax: Axes) -> None:
+    """Label the x axis of `ax`, in `days`, with times, as short as their span allows."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]  # matplotlib.dates has no types

@@ -108,7 +108,7 @@ def compute_fingerprints(
     )
     result = xr.Dataset(
         {name: (_DIMS[name], blocks[name]) for name in names} | {"quality": spectrograms["quality"]},
-        coords={name: spectrograms[name] for name in ("event_id", "station_id", "start_time", "time")},
+        coords=schema.record_coordinates(spectrograms) | {"time": spectrograms["time"]},
         attrs={"nmf": identity(nmf), "hmm": identity(hmm)},
     )
     parameters = {"keep": sorted(keep), "dtype": np.dtype(dtype).name}

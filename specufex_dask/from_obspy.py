@@ -1,18 +1,37 @@
-"""Turn ObsPy's Catalog and Inventory into the Datasets of events, stations and picks."""
+"""Turn ObsPy's Catalog and Inventory, or files of them, into the Datasets of events, stations and picks."""
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
+from specufex_dask.reading import load_obspy, quiet_obspy
 from specufex_dask.tables import catalog_table, picks_table, stations_table, texts
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from specufex_dask.fetching import File
+
 _M_PER_KM = 1000.0
+
+
+def load(file: File, reader: str, expected: str) -> Any:  # noqa: ANN401 - ObsPy has no types
+    """What ObsPy's function `reader` makes of `file`; ``ValueError`` that says what was `expected` if it cannot."""
+    read = getattr(load_obspy(), reader)
+    with quiet_obspy():
+        try:
+            return read(io.BytesIO(file.content))
+        # ObsPy's readers raise whatever the content leads them to.
+        except Exception as error:
+            msg = (
+                f"got {file.name}, which ObsPy cannot read ({type(error).__name__}: {error}), expected {expected}: "
+                f"convert it, or rename it."
+            )
+            raise ValueError(msg) from error
 
 
 def event_name(resource_id: str) -> str:

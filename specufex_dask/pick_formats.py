@@ -47,12 +47,13 @@ def read_pick_rows(
 
 
 def station_ids(table: CsvFile, names: Mapping[str, str | None]) -> Array:
-    """``NET.STA.LOC.CHA`` (row,) from the four columns of codes."""
+    """``NET.STA.LOC.CHA`` (row,) from the four columns of codes; ``--`` is an empty location."""
     parts = [table.cells.get(code) for code in CODES]
     for code, cells in zip(CODES, parts, strict=True):
         if cells is None:
             table.need(Column(code), names)
-    return texts([".".join(codes) for codes in zip(*(cells or [] for cells in parts), strict=True)])
+    rows = ([code.strip() for code in codes] for codes in zip(*(cells or [] for cells in parts), strict=True))
+    return texts([".".join([network, station, place.strip("-"), channel]) for network, station, place, channel in rows])
 
 
 def _csv(file: File, names: Mapping[str, str | None]) -> dict[str, Array]:

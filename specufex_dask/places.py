@@ -6,6 +6,7 @@ another name first. Storage options open a file system and go nowhere else: no t
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import re
 from dataclasses import dataclass, field
@@ -49,6 +50,10 @@ class Remote:
     def arguments(self) -> dict[str, Any]:
         """What fsspec is opened with: a listing kept from before would not show what other processes have written."""
         return {"use_listings_cache": False, **self.options}
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """The content of the file at this place, as of a ``Path``."""
+        return read(self).decode(encoding)
 
     def opened(self) -> tuple[Any, str]:
         """The file system of this place, and its path there."""
@@ -127,8 +132,10 @@ def write(place: Place, content: bytes) -> None:
         _write_file(place, content)
         return
     filesystem, path = place.opened()
-    with access.explained(place.url):
-        filesystem.pipe_file(path, content)
+    kind = mimetypes.guess_type(path)[0]  # without which a browser does not show a page
+    told = {"ContentType": kind} if kind and place.url.startswith(("s3://", "s3a://")) else {}
+    with access.explained(place.url, to_write=True):
+        filesystem.pipe_file(path, content, **told)
 
 
 def create(place: Remote, content: bytes) -> bool:
@@ -141,7 +148,7 @@ def create(place: Remote, content: bytes) -> bool:
     filesystem, path = place.opened()
     failed: Exception | None = None
     try:
-        with access.explained(place.url):
+        with access.explained(place.url, to_write=True):
             filesystem.pipe_file(path, content, mode="create")
     except OSError as error:
         failed = error
@@ -171,7 +178,7 @@ def remove(place: Place) -> None:
         place.unlink(missing_ok=True)
         return
     filesystem, path = place.opened()
-    with access.explained(place.url):
+    with access.explained(place.url, to_write=True):
         try:
             filesystem.rm_file(path)
         except FileNotFoundError as error:

@@ -123,8 +123,18 @@ def travel_times(degrees: Array, depth_km: Array, *, phase: str, model: str) -> 
     return total * np.where(np.isnan(depth_km), np.nan, ray_km)
 
 
+def is_velocity_model(value: object) -> bool:
+    """Whether `value` is a velocity above 0 [km/s], or the name of a 1-D model that TauP can load."""
+    try:
+        _check_model(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_model(velocity_model: object) -> None:
     if isinstance(velocity_model, str):
+        _taup(velocity_model)
         return
     if isinstance(velocity_model, numbers.Real) and 0 < float(velocity_model) < float("inf"):
         return

@@ -1,14 +1,14 @@
-"""Read waveform files through ObsPy: each file once, nothing raised for what a file holds.
+"""Read waveform files: each file once, nothing raised for what a file holds.
 
-ObsPy's miniSEED reader registers process-wide C callbacks on every call, so two reads at the same
-time can call back into freed memory; and `warnings` filters are process-wide too. Decoding
-therefore happens under one lock. Nothing is lost by it: the reader's Python half holds the
-interpreter lock anyway (two threads without the lock are slower than one), and the bytes of a file
-are fetched outside of it. Several processes decode side by side.
+MiniSEED is decoded by libmseed, any other format by ObsPy, under one lock: its readers register
+process-wide C callbacks on every call, so two reads at the same time can call back into freed
+memory; and `warnings` filters are process-wide too. The bytes of a file are fetched outside of the
+lock. Several processes decode side by side.
 """
 
 from __future__ import annotations
 
+import glob
 import io
 import sys
 import threading
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from specufex_dask.miniseed import is_broken, is_miniseed
-from specufex_dask.objects import DamagedObjectError, Objects, is_url
+from specufex_dask.miniseed import Table, is_miniseed, table
+from specufex_dask.objects import DamagedObjectError, Objects, counts, is_url
 from specufex_dask.segments import Segment, UnreadableFileError
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _DECODING = threading.RLock()
-_MARGIN_SECONDS = 10.0  # a sample of the slowest channels that are in use
 _INTEGRITY = "integrity check"
+_EVER = (-(2**62), 2**62)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def read_file(
     PermissionError
         The file may not be read: a mistake of the set-up, not of one record.
     UnreadableFileError
-        The file holds nothing that ObsPy can read.
+        The file holds nothing that can be read.
     """
     objects = objects or Objects()
     return once_more(
@@ -115,6 +115,7 @@ def once_more(path: str, read: Callable[[], Result], is_sound: Callable[[Result]
                 found = read()
                 if is_sound(found):
                     return found
+            counts.n_again += 1
         return read()
     except DamagedObjectError as error:  # which was asked for often enough
         raise UnreadableFileError(path) from error
@@ -124,19 +125,11 @@ def _read(
     path: str, wanted: Collection[str], objects: Objects, span_ns: tuple[int, int] | None, *, header_only: bool
 ) -> Contents:
     content = read_bytes(path, objects)
-    options: dict[str, Any] = {"headonly": header_only}
-    if not is_miniseed(content):
-        return _wanted(_decode(content, path, options), wanted, header_only=header_only)
-    options["format"] = "MSEED"
-    if span_ns is not None:
-        options.update(_span(span_ns))
-    try:
-        names = {"sourcename": next(iter(wanted))} if len(wanted) == 1 else {}
-        contents = _wanted(_decode(content, path, {**options, **names}), wanted, header_only=header_only)
-    except UnreadableFileError:
-        contents = _channel_by_channel(content, path, wanted, options)
-    # ObsPy goes past what it takes for no record, and says nothing.
-    return replace(contents, is_broken=not header_only and is_broken(content))
+    if is_miniseed(content):
+        # Not by ObsPy: of numbers without a code it reads as many as a header tells, past the end of their record.
+        with suppress(UnreadableFileError):  # for libmseed, that is: ObsPy may see one in it
+            return _by_libmseed(table(content), wanted, span_ns or _EVER, header_only=header_only)
+    return _wanted(_decode_any(content, path, {"headonly": header_only}), wanted, header_only=header_only)
 
 
 def read_bytes(path: str, objects: Objects) -> bytes:
@@ -174,18 +167,51 @@ def _uncompressed(content: bytes, path: str) -> bytes:
     return content
 
 
-def _span(span_ns: tuple[int, int]) -> dict[str, Any]:
-    time = load_obspy().UTCDateTime
-    first, last = (time(ns=end) for end in span_ns)
-    return {"starttime": first - _MARGIN_SECONDS, "endtime": last + _MARGIN_SECONDS}
+def _by_libmseed(records: Table, wanted: Collection[str], span_ns: tuple[int, int], *, header_only: bool) -> Contents:
+    segments: dict[str, list[Segment]] = {}
+    damaged = set()
+    for name in wanted:
+        rows = records.rows(name, *span_ns)
+        parts = records.headers(rows) if header_only else records.decode(rows).values()
+        sound = [part for part in parts if part is not None and 0 < part.sampling_rate < float("inf")]
+        damaged |= {name} if len(sound) < len(rows) else set()
+        segments |= {name: _joined(sound)} if sound else {}
+    return Contents(segments, frozenset(damaged), is_broken=not header_only and records.damaged)
 
 
-def _decode(content: bytes, path: str, options: dict[str, Any]) -> tuple[list[Any], list[str]]:
-    """The traces of a file, and ObsPy's warnings."""
+def _joined(parts: list[Segment]) -> list[Segment]:
+    """`parts`, which are in the order of their times; those that follow each other, to half a sample, as one."""
+    runs: list[list[Segment]] = []
+    n_samples = 0
+    for part in parts:
+        head = runs[-1][0] if runs else part
+        alike = (part.sampling_rate, part.samples.dtype) == (head.sampling_rate, head.samples.dtype)
+        if runs and alike and head.index(part.start_ns) == n_samples:
+            runs[-1].append(part)
+        else:
+            runs.append([part])
+            n_samples = 0
+        n_samples += part.n_samples
+    whole = [(sum(part.n_samples for part in run), np.concatenate([part.samples for part in run])) for run in runs]
+    return [replace(run[0], n_samples=n, samples=samples) for run, (n, samples) in zip(runs, whole, strict=True)]
+
+
+def _decode_any(content: bytes, path: str, options: dict[str, Any]) -> tuple[list[Any], list[str]]:
+    """The traces of a file in any format, and ObsPy's warnings."""
+    try:
+        return _decode(content, path, options)
+    except UnreadableFileError:
+        if is_url(path):
+            raise
+    return _decode(None, path, options)  # of some formats the samples are in a file beside this one
+
+
+def _decode(content: bytes | None, path: str, options: dict[str, Any]) -> tuple[list[Any], list[str]]:
+    """The traces of the `content` of a file, or of the one at `path`, and ObsPy's warnings."""
     obspy = load_obspy()
     with quiet_obspy() as messages:
         try:
-            stream = obspy.read(io.BytesIO(content), **options)
+            stream = obspy.read(glob.escape(path) if content is None else io.BytesIO(content), **options)
         # A damaged file makes ObsPy's readers raise whatever the damage leads to: struct.error,
         # IndexError, MemoryError, their own classes, a plain Exception.
         except Exception as error:
@@ -206,40 +232,9 @@ def _wanted(decoded: tuple[list[Any], list[str]], wanted: Collection[str], *, he
 
 
 def _usable(part: Segment) -> bool:
-    """Not a log of characters, nor a rate that no time follows from."""
-    return part.samples.dtype.kind in "iuf" and 0 < part.sampling_rate < float("inf")
-
-
-def _channel_by_channel(content: bytes, path: str, wanted: Collection[str], options: dict[str, Any]) -> Contents:
-    """What can be had of a miniSEED file that cannot be decoded as a whole, or lacks what was asked for.
-
-    ObsPy raises the same plain Exception for "no such channel", "nothing in this span" and
-    "damaged"; the headers of the whole file tell them apart.
-    """
-    headers, _ = _decode(content, path, {"format": "MSEED", "headonly": True})
-    present = {trace.id for trace in headers} & set(wanted)
-    segments: dict[str, list[Segment]] = {}
-    damaged: set[str] = set()
-    for name in sorted(present):
-        try:
-            decoded = _decode(content, path, {**options, "sourcename": name})
-        except UnreadableFileError:
-            if _overlaps(headers, name, options):
-                damaged.add(name)
-            continue
-        part = _wanted(decoded, {name}, header_only=options["headonly"])
-        segments.update(part.segments)
-        damaged |= part.damaged
-    return Contents(segments, frozenset(damaged))
-
-
-def _overlaps(headers: list[Any], name: str, options: dict[str, Any]) -> bool:
-    if "starttime" not in options:
-        return True
-    return any(
-        trace.id == name and trace.stats.starttime <= options["endtime"] and trace.stats.endtime >= options["starttime"]
-        for trace in headers
-    )
+    """Not a log of characters, nor a rate that no time follows from, nor fewer samples than the header tells."""
+    is_whole = part.samples.size in {0, part.n_samples}  # none are there where only headers were asked for
+    return is_whole and part.samples.dtype.kind in "iuf" and 0 < part.sampling_rate < float("inf")
 
 
 def segment(trace: Any, *, header_only: bool = False) -> Segment:  # noqa: ANN401 - ObsPy has no types

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+_IDS = ("event_id", "event_id_1", "event_id_2", "station_id")
+
 
 def stamp(dataset: xr.Dataset, stage: str, parameters: Mapping[str, object], **inputs: xr.Dataset | str) -> xr.Dataset:
     """Validate `dataset` as `stage` and write its recipe into its attributes.
@@ -48,7 +50,7 @@ def identity(dataset: xr.Dataset) -> str:
     """
     if "recipe_id" not in dataset.attrs:
         return digest(tokenize(dataset))
-    ids = [dataset[name].values for name in ("event_id", "station_id") if name in dataset.coords]
+    ids = [dataset[name].values for name in _IDS if name in dataset.coords]
     sizes = ",".join(f"{name}={size}" for name, size in sorted(dataset.sizes.items()))
     return digest(dataset.attrs["recipe_id"], sizes, *("\n".join(map(str, values.ravel())) for values in ids))
 

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specufex_dask.archive import PathTemplate
+from specufex_dask.archive import LONGEST_RECORD_NS, PathTemplate
 from specufex_dask.continuous import NotMiniseedError, read_windows
 from specufex_dask.cutting import FLAG, NOT_A_TIME, Cut, Record, cut
+from specufex_dask.ledger import Entries
+from specufex_dask.objects import counts
 from specufex_dask.segments import Segment, UnreadableFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from specufex_dask.archive import Archive
     from specufex_dask.blocks import Results
+    from specufex_dask.ledger import Ledger
 
 Array = np.ndarray[Any, Any]
 _SECOND_NS = 1_000_000_000
@@ -25,11 +28,29 @@ _LACKING = {FLAG["missing"], FLAG["short"], FLAG["gappy"]}
 
 @dataclass
 class _Found:
-    """What the files of one record hold of its channel: its segments, and what is wrong with the rest."""
+    """What the objects of one record hold of its channel: segments by object, and what is wrong with the rest.
 
-    segments: list[Segment] = field(default_factory=list)
+    `own` are those of the time of its window; the one before (the first of `sources`) may run into it.
+    """
+
+    sources: tuple[str, ...]
+    own: tuple[str, ...]
+    n_read: int = 0
+    parts: dict[str, list[Segment]] = field(default_factory=dict)
     damaged: bool = False
     unreadable: bool = False
+
+    @property
+    def segments(self) -> list[Segment]:
+        """In the order of the objects, whichever was read first."""
+        return [part for source in self.sources for part in self.parts.get(source, [])]
+
+    def is_whole(self, ends_ns: list[int]) -> bool:
+        """Whether one segment has all of the window, to its `ends_ns` [first, last]."""
+        first, last = ends_ns
+        return not (self.damaged or self.unreadable) and any(
+            part.start_ns <= first and part.time_ns(part.n_samples - 1) >= last for part in self.segments
+        )
 
 
 def read_block(
@@ -41,24 +62,26 @@ def read_block(
     archive: Archive,
     how: Cut,
     sample_dtype: np.dtype[Any],
+    ledger: Ledger,
 ) -> Results:
     """Return waveform (record, sample), quality (record) and start time (record) of a block of records.
 
-    Rows of records that are not usable are NaN throughout, so that nothing is used by mistake.
+    Each object is read once. Rows of records that are not usable are NaN throughout, so that
+    nothing is used by mistake. What was read is written to the `ledger`.
     """
     waveform = np.full((event_id.size, how.n_samples), np.nan, dtype=sample_dtype)
-    quality = np.full(event_id.size, FLAG["missing"], dtype=np.int8)
+    quality = np.where(anchor_ns == NOT_A_TIME, FLAG["no_pick"], FLAG["missing"]).astype(np.int8)
     start_ns = np.full(event_id.size, NOT_A_TIME, dtype=np.int64)
-    ends_ns = _window_ends(anchor_ns, how)
-    known = np.flatnonzero(anchor_ns != NOT_A_TIME)
+    ends_ns, entries = _window_ends(anchor_ns, how), Entries(event_id.size)
     times_ns = origin_ns[:, None] if ends_ns is None else np.column_stack([origin_ns, ends_ns])
-    for sources, members in _by_source(archive, event_id, station_id, times_ns, known).items():
-        ends = None if ends_ns is None else ends_ns[members]
-        for i, found in zip(members, _read(archive, sources, station_id[members], ends), strict=True):
-            record = _record(found, int(anchor_ns[i]), how)
-            quality[i], start_ns[i] = record.flag, record.start_ns
-            if record.samples is not None:
-                waveform[i] = record.samples
+    known = np.flatnonzero(anchor_ns != NOT_A_TIME).tolist()
+    founds = {i: _expected(archive, event_id[i], station_id[i], times_ns[i].tolist()) for i in known}
+    for i, found in _Reader(archive, station_id, ends_ns, entries, founds).whole():
+        record = _record(found, int(anchor_ns[i]), how, station_id[i])
+        quality[i], start_ns[i] = record.flag, record.start_ns
+        if record.samples is not None:
+            waveform[i] = record.samples
+    ledger.write(event_id, station_id, entries)
     return {"waveform": waveform, "quality": quality, "start_time": start_ns.view("datetime64[ns]")}
 
 
@@ -71,28 +94,66 @@ def _window_ends(anchor_ns: Array, how: Cut) -> Array | None:
     return np.asarray(anchor_ns[:, None] + np.rint(ends).astype(np.int64))
 
 
-def _by_source(
-    archive: Archive, event_id: Array, station_id: Array, times_ns: Array, known: Array
-) -> dict[tuple[str, ...], list[int]]:
-    """The records `known` of each set of files, in order: a record whose anchor is not known is in none."""
-    members: dict[tuple[str, ...], list[int]] = {}
-    for i in known.tolist():
-        members.setdefault(archive.sources(event_id[i], station_id[i], times_ns[i].tolist()), []).append(i)
-    return members
+def _expected(archive: Archive, event_id: str, station_id: str, times_ns: list[int]) -> _Found:
+    sources = archive.sources(event_id, station_id, times_ns)
+    if len(sources) == 1:
+        return _Found(sources, sources)
+    origin_ns, first_ns, last_ns = times_ns
+    return _Found(sources, archive.sources(event_id, station_id, [origin_ns, first_ns + LONGEST_RECORD_NS, last_ns]))
 
 
-def _read(archive: Archive, sources: Sequence[str], wanted: Array, ends_ns: Array | None) -> list[_Found]:
-    """What there is for each record of the channels `wanted` (record,) in `sources`, each of which is read once."""
-    found = [_Found() for _ in wanted]
-    for source in sources:
+@dataclass
+class _Reader:
+    """Reads the objects of a block, each once for all of its records."""
+
+    archive: Archive
+    station_id: Array
+    ends_ns: Array | None
+    entries: Entries
+    found: dict[int, _Found]
+
+    def whole(self) -> Iterator[tuple[int, _Found]]:
+        """Each record with what its objects hold of it, when the last of these was read.
+
+        The object before that of its time is read only for a record of which that lacks something.
+        """
+        of: dict[str, list[int]] = {}
+        for i, found in self.found.items():
+            for name in found.own:
+                of.setdefault(name, []).append(i)
+        lacking: dict[str, list[int]] = {}
+        for name, records in of.items():
+            for i in self._read(name, records):
+                found = self.found[i]
+                if self._needs_more(i):
+                    lacking.setdefault(found.sources[0], []).append(i)
+                else:
+                    yield i, self.found.pop(i)
+        for name, records in lacking.items():
+            for i in self._read(name, records):
+                yield i, self.found.pop(i)
+
+    def _needs_more(self, i: int) -> bool:
+        found = self.found[i]
+        if self.ends_ns is None or found.sources[0] in found.own:
+            return False
+        return not found.is_whole(self.ends_ns[i].tolist())
+
+    def _read(self, source: str, records: list[int]) -> list[int]:
+        """Read the object `source`; those of its `records` of which no other own one is left."""
+        before = counts.n_bytes, counts.n_again
+        found, ends_ns = [self.found[i] for i in records], None if self.ends_ns is None else self.ends_ns[records]
         try:
-            _add(found, archive, source, wanted.tolist(), ends_ns)
+            _add(found, self.archive, source, self.station_id[records].tolist(), ends_ns)
         except FileNotFoundError:
-            continue
+            pass
         except UnreadableFileError:
             for each in found:
                 each.unreadable = True
-    return found
+        self.entries.add(source, records, counts.n_bytes - before[0], 1 + counts.n_again - before[1])
+        for each in found:
+            each.n_read += 1
+        return [i for i in records if self.found[i].n_read >= len(self.found[i].own)]
 
 
 def _add(found: list[_Found], archive: Archive, source: str, wanted: list[str], ends_ns: Array | None) -> None:
@@ -104,22 +165,23 @@ def _add(found: list[_Found], archive: Archive, source: str, wanted: list[str], 
             pass
         else:
             for each, stretch in zip(found, stretches, strict=True):
-                each.segments += stretch.segments
+                each.parts[source] = stretch.segments
                 each.damaged |= stretch.damaged
                 each.unreadable |= stretch.others_damaged
             return
     span_ns = None if ends_ns is None else (int(ends_ns.min()), int(ends_ns.max()))
     contents = archive.read(source, set(wanted), span_ns=span_ns)
     for each, name in zip(found, wanted, strict=True):
-        each.segments += contents.segments.get(name, [])
+        each.parts[source] = contents.segments.get(name, [])
         each.damaged |= name in contents.damaged
         each.unreadable |= contents.is_broken
 
 
-def _record(found: _Found, anchor_ns: int, how: Cut) -> Record:
+def _record(found: _Found, anchor_ns: int, how: Cut, station_id: str) -> Record:
     if found.damaged:
         return Record(FLAG["unreadable"])
-    record = cut(found.segments, anchor_ns, how) if found.segments else Record(FLAG["missing"])
+    segments = found.segments
+    record = cut(segments, anchor_ns, how, station_id) if segments else Record(FLAG["missing"])
     if found.unreadable and record.flag in _LACKING:
         return Record(FLAG["unreadable"])
     return record

@@ -18,6 +18,7 @@ from specufex_dask import (
     figures_records,
     figures_time,
     places,
+    quality,
     report_records,
     report_tables,
 )
@@ -27,6 +28,7 @@ from specufex_dask.store import load, missing_shards
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import pandas as pd
     import xarray as xr
 
     from specufex_dask.figures import Panel
@@ -54,14 +56,14 @@ class Section:
 
 def report(
     store: str | Path | Remote,
-    path: str | Path,
+    path: str | Path | Remote,
     *,
     group: str | None = None,
     catalog: xr.Dataset | None = None,
     stations: xr.Dataset | None = None,
     waveforms: xr.Dataset | None = None,
     storage_options: Mapping[str, Any] | None = None,
-) -> Path:
+) -> Path | Remote:
     """Write one self-contained HTML page about the study in `store`; no stage is required, each whole one adds to it.
 
     What went in and was rejected, how the models converged, dictionary, weight and emission,
@@ -75,7 +77,7 @@ def report(
     store : str or path
         The Zarr store, or its URL.
     path : str or path
-        The page to write, on a disk; its folder is made where it does not exist.
+        The page to write, or its URL; a folder on a disk is made where it does not exist.
     group : str, optional
         Group of the models to report, such as a station_id; catalogue and stations are taken
         from the top of the store if the group has none.
@@ -88,18 +90,19 @@ def report(
         were read with. May be lazy: only the tasks that hold typical records are run, so open
         them with few ``records_per_task``.
     storage_options : mapping, optional
-        What fsspec opens the store with, if it lies at a URL.
+        What fsspec opens the store and the page with, as far as they lie at a URL.
 
     Returns
     -------
-    Path
-        The page that was written.
+    Path or Remote
+        The page that was written; ``str`` of it is its path or URL.
 
     Raises
     ------
     ValueError
-        Nothing to report is in the store (or its group), a Dataset given is of another stage, or
-        the page is to be at a URL.
+        Nothing to report is in the store (or its group), or a Dataset given is of another stage.
+    PermissionError
+        The page may not be written there.
 
     Examples
     --------
@@ -112,17 +115,13 @@ def report(
     >>> page.count("<img"), "fit_nmf" in page
     (2, True)
     """
-    target, store = places.at(path), places.at(store, storage_options)
-    if not isinstance(target, Path):
-        msg = f"got {path} for the page, expected a local path: write it there, and copy it."
-        raise ValueError(msg)  # noqa: TRY004 a wrong value, not a wrong use of Python
+    target, store = places.at(path, storage_options), places.at(store, storage_options)
     given = {"catalog": catalog, "stations": stations, "waveforms": waveforms}
     held = {place: missing_shards(store, group=place) for place in (None, group)}
     begun = {stage: n_missing for stage, n_missing in held[group].items() if n_missing}
     stages = _stages(store, group, {stage: dataset for stage, dataset in given.items() if dataset is not None}, held)
     title = Path(str(store).rstrip("/")).name + (f" · {group}" if group else "")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(_render(title, list(_sections(stages, begun))), encoding="utf-8")
+    places.write(target, _render(title, list(_sections(stages, begun, store, group))).encode())
     return target
 
 
@@ -150,7 +149,7 @@ def _stages(store: Place, group: str | None, given: Stages, held: Mapping[str | 
     return stages
 
 
-def _sections(stages: Stages, begun: Mapping[str, int]) -> Iterator[Section]:
+def _sections(stages: Stages, begun: Mapping[str, int], store: Place, group: str | None) -> Iterator[Section]:
     for stage in ("catalog", "stations", "nmf", "hmm"):
         if stage in stages:
             stages[stage] = stages[stage].compute()
@@ -161,7 +160,8 @@ def _sections(stages: Stages, begun: Mapping[str, int]) -> Iterator[Section]:
     yield _glance(stages, counts, begun)
     yield Section("input", "What went in", tables=[report_tables.contents(stages), report_tables.settings(stages)])
     if counts is not None:
-        yield _rejected(counts)
+        table = quality.with_ledger(quality.quality_table(stages[last or ""]), store, group)
+        yield _rejected(counts, stages, table)
     yield from _models(stages)
     if last == "clusters" and counts is not None:
         yield _clusters(stages["clusters"], counts)
@@ -177,17 +177,20 @@ def _glance(stages: Stages, counts: Rejected | None, begun: Mapping[str, int]) -
     return Section("glance", "At a glance", text, [report_tables.glance(stages, counts), *absent])
 
 
-def _rejected(counts: Rejected) -> Section:
+def _rejected(counts: Rejected, stages: Stages, table: pd.DataFrame) -> Section:
     text = f"{counts.usable:,} of {counts.total:,} records are usable."
+    if "catalog" in stages:
+        n_events = stages["catalog"].sizes["event"]
+        of = f"{n_events:,} events at {len(counts.station_id):,} stations"
+        text += f" The records are those of {of}." if n_events * len(counts.station_id) == counts.total else (
+            f" The catalogue and the stations have {of}: not all of them are records here, or more are."
+        )  # fmt: skip
+    tables = [report_tables.read(table)] if "attempts" in table else []
     if counts.usable == counts.total:
-        return Section("rejected", "What was rejected, and why", text + " None was rejected.")
+        return Section("rejected", "What was rejected, and why", text + " None was rejected.", tables)
     text += " The others keep their place in every stage, with the reason, and belong to no cluster."
-    return Section(
-        "rejected",
-        "What was rejected, and why",
-        text,
-        [report_tables.quality(counts), report_tables.rejected_records(counts)],
-    )
+    rejected = [report_tables.quality(counts), report_tables.rejected_records(counts)]
+    return Section("rejected", "What was rejected, and why", text, [*rejected, *tables])
 
 
 def _models(stages: Stages) -> Iterator[Section]:

@@ -11,10 +11,12 @@ import numpy as np
 from specufex_dask.figures import UNUSABLE, cluster_colour, cluster_name
 from specufex_dask.report_records import Rejected, nearest, reason
 from specufex_dask.schema import QUALITY
+from specufex_dask.summary import anchors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
     import xarray as xr
 
 _STATIONS = 50
@@ -154,7 +156,7 @@ def _ranges(dataset: xr.Dataset) -> str:
         parts.append(f"sampling rate {float(dataset.attrs['sampling_rate']):g} Hz")
     if "origin_time" in dataset:
         parts.append(f"origin time {time_span(dataset.origin_time.values)}")
-    return "; ".join(parts)
+    return "; ".join([*parts, *anchors(dataset)])
 
 
 def time_span(times: np.ndarray[tuple[int, ...], np.dtype[np.datetime64]]) -> str:
@@ -232,6 +234,22 @@ def rejected_records(counts: Rejected) -> Table:
     return Table(
         f"{which} records that are not usable.", ("event", "station", "reason"), list(counts.examples), words=(0, 1, 2)
     )
+
+
+def read(table: pd.DataFrame) -> Table:
+    """What the ledger says was read of the archive for the records of each station."""
+    rows = [_read(str(name), part) for name, part in table.groupby("station_id", sort=True)][:_STATIONS]
+    if table.station_id.nunique() > 1:
+        rows.append(_read(f"all {table.station_id.nunique()} stations", table))
+    head = ("station", "records", "objects", "MB read", "records asked for again", "records not told of")
+    return Table(f"What was read of the archive (at most {_STATIONS} stations).", head, rows)
+
+
+def _read(name: str, table: pd.DataFrame) -> tuple[str, ...]:
+    objects = {each for names in table.object.dropna().unique() for each in names.split("; ") if each}
+    again, unknown = int((table.attempts > 1).sum()), int(table.attempts.isna().sum())
+    counted = (f"{n:,}" for n in (len(table), len(objects), round(table.n_bytes.sum() / 1e6, 1), again, unknown))
+    return name, *counted
 
 
 def clusters(dataset: xr.Dataset, counts: Rejected) -> Table:

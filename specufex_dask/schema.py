@@ -5,10 +5,15 @@ One declaration serves the checks, the attributes that are written to the store,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from specufex_dask.relocation_schema import RELOCATION
+from specufex_dask.repeaters_schema import REPEATERS
+from specufex_dask.variables import Schema, Variable
+from specufex_dask.variables import coordinate as _coordinate
+from specufex_dask.variables import data as _data
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,41 +33,15 @@ QUALITY = (
     "not_finite",
     "zero_median",
     "too_quiet",
+    "no_pick",
+    "no_response",
 )
 """Why a record is not usable; a record's flag is the position in this tuple (0 = usable)."""
 
+ANCHORS = ("picked", "predicted", "unknown")
+"""How the phase is known that a record's window hangs on; the flag is the position in this tuple."""
 
-@dataclass(frozen=True)
-class Variable:
-    """One array of a stage: its dims, NumPy kinds (``"f"``, ``"iu"`` …), units and meaning."""
-
-    name: str
-    dims: tuple[str, ...]
-    kinds: str
-    units: str
-    description: str
-    optional: bool = False
-    coordinate: bool = False
-
-
-@dataclass(frozen=True)
-class Schema:
-    """The declared variables of a stage, by name."""
-
-    stage: str
-    variables: tuple[Variable, ...]
-
-    def __getitem__(self, name: str) -> Variable:
-        return next(v for v in self.variables if v.name == name)
-
-
-def _coordinate(name: str, dims: str, kinds: str, units: str, description: str) -> Variable:
-    return Variable(name, tuple(dims.split()), kinds, units, description, coordinate=True)
-
-
-def _data(name: str, dims: str, kinds: str, units: str, text: str, *, optional: bool = False) -> Variable:
-    return Variable(name, tuple(dims.split()), kinds, units, text, optional)
-
+_FLAGS = {"quality": QUALITY, "anchor": ANCHORS}
 
 _EVENT_ID = "identity of the event, unique in the catalogue"
 _STATION_ID = "NET.STA.LOC.CHA of the channel"
@@ -70,6 +49,7 @@ _RECORD = (
     _coordinate("event_id", "record", "OT", "", _EVENT_ID),
     _coordinate("station_id", "record", "OT", "", _STATION_ID),
     _coordinate("start_time", "record", "M", "", "time of the first sample (UTC)"),
+    _coordinate("anchor", "record", "iu", "1", "how the phase is known that the window hangs on", optional=True),
 )
 _QUALITY = _data("quality", "record", "iu", "1", "0 = usable, otherwise the reason why not")
 _FREQUENCY = _coordinate("frequency", "frequency", "f", "Hz", "centre of the frequency bin")
@@ -121,11 +101,7 @@ _STAGES = (
             _FREQUENCY,
             _TIME,
             _data(
-                "spectrogram",
-                "record frequency time",
-                "f",
-                "dB",
-                "magnitude above the record's own median, clipped at 0",
+                "spectrogram", "record frequency time", "f", "dB", "magnitude above its record's median, clipped at 0"
             ),
             _QUALITY,
         ),
@@ -165,14 +141,7 @@ _STAGES = (
             _data("emission_rate", "state pattern", "f", "1", "Gamma rate of the emission B"),
             _data("gain", "pattern", "f", "1", "gain of the patterns that the model was fitted with"),
             _data("mean_initial", "state", "f", "1", "mean initial distribution of the fitted records", optional=True),
-            _data(
-                "mean_transition",
-                "state next_state",
-                "f",
-                "1",
-                "mean transition matrix of the fitted records",
-                optional=True,
-            ),
+            _data("mean_transition", "state next_state", "f", "1", "mean transitions of fitted records", optional=True),
             _data("history_step", "step", "iu", "1", "number of the global step", optional=True),
             _data("history_step_size", "step", "f", "1", "step size rho", optional=True),
             _data("history_batch", "step", "iu", "1", "records in the minibatch", optional=True),
@@ -206,15 +175,42 @@ _STAGES = (
         (
             *_RECORD,
             _coordinate("n_clusters", "n_clusters", "iu", "1", "number of clusters tried"),
-            _data("cluster", "record", "i", "1", "cluster of the record, 0 the largest, -1 = unusable"),
+            _data("cluster", "record", "i", "1", "0 the largest, -1 = none, or unusable, -2 = unlike anything seen"),
             _data("distance", "record", "f", "1", "distance of the fingerprint to its centroid"),
             _data("silhouette", "record", "f", "1", "silhouette of the record"),
             _data("centroid", "cluster_id state next_state", "f", "1", "mean fingerprint of the cluster"),
             _data("labels", "n_clusters record", "i", "1", "cluster of the record for each number tried"),
             _data("mean_silhouette", "n_clusters", "f", "1", "mean silhouette for each number tried"),
+            _data("silhouette_error", "n_clusters", "f", "1", "standard error of mean_silhouette", optional=True),
+            _data("cluster_silhouette", "cluster_id", "f", "1", "mean silhouette of the cluster", optional=True),
+            _data("linkage", "merge link", "f", "1", "tree of the leaves as SciPy has it", optional=True),
+            _data("leaf", "record", "i", "1", "leaf of the record in the tree, -1 = unusable", optional=True),
             _QUALITY,
         ),
     ),
+    Schema(
+        "events",
+        (
+            _coordinate("event_id", "event", "OT", "", _EVENT_ID),
+            _data("cluster", "event", "i", "1", "cluster of the event, -1 = none"),
+            _data("n_stations", "event", "iu", "1", "records of the event that are usable"),
+            _data("agreement", "event", "f", "1", "share of the stations that agree with the cluster"),
+        ),
+    ),
+    Schema(
+        "correlations",
+        (
+            _coordinate("event_id_1", "record", "OT", "", "identity of the first event of the pair"),
+            _coordinate("event_id_2", "record", "OT", "", "identity of the second event of the pair"),
+            _coordinate("station_id", "record", "OT", "", _STATION_ID),
+            _coordinate("phase", "record", "OT", "", "phase whose picks the windows hang on"),
+            _data("correlation", "record", "f", "1", "largest correlation coefficient of the two waveforms"),
+            _data("lag", "record", "f", "s", "how much later after its pick the phase comes in the first event"),
+            _QUALITY,
+        ),
+    ),
+    REPEATERS,
+    RELOCATION,
 )
 SCHEMAS = {schema.stage: schema for schema in _STAGES}
 
@@ -243,6 +239,11 @@ def validate(dataset: xr.Dataset, stage: str) -> xr.Dataset:
     return named
 
 
+def record_coordinates(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What `dataset` says of each of its records, for a stage made of them: ids, times, anchors."""
+    return {each.name: dataset[each.name] for each in _RECORD if each.name in dataset.coords}
+
+
 def require(dataset: xr.Dataset, stage: str) -> None:
     """Raise ``ValueError`` unless `dataset` is a Dataset of `stage`."""
     found = dataset.attrs.get("stage")
@@ -262,6 +263,10 @@ _MAKERS = {
     "hmm": "fit_hmm or hmm_model",
     "fingerprints": "compute_fingerprints",
     "clusters": "cluster_fingerprints",
+    "events": "merge_stations",
+    "correlations": "correlate",
+    "repeaters": "find_repeaters",
+    "relocation": "run_hypodd or read_hypodd",
 }
 
 
@@ -284,7 +289,7 @@ def _attributes(variable: Variable) -> dict[str, object]:
     attributes: dict[str, object] = {"long_name": variable.description}
     if variable.units:
         attributes["units"] = variable.units
-    if variable.name == "quality":
-        attributes["flag_values"] = np.arange(len(QUALITY), dtype="int8")
-        attributes["flag_meanings"] = " ".join(QUALITY)
+    if variable.name in _FLAGS:
+        attributes["flag_values"] = np.arange(len(_FLAGS[variable.name]), dtype="int8")
+        attributes["flag_meanings"] = " ".join(_FLAGS[variable.name])
     return attributes

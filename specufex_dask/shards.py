@@ -15,7 +15,7 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from specufex_dask import faults, runs, schema
+from specufex_dask import faults, ledger, runs, schema
 from specufex_dask.blocks import record_chunked
 from specufex_dask.progress import compute_followed, progress
 from specufex_dask.stored import readable
@@ -151,6 +151,7 @@ def write(dataset: xr.Dataset, names: list[Any], store: Location, path: str, jou
         partial(_write_block, targets=targets), ("record",), *operands, concatenate=True, dtype=np.int64,
         meta=np.empty(0, np.int64), adjust_chunks={"record": 1},
     )  # fmt: skip
+    written = ledger.directed(written, ledger.beside(store, held["identity"]))
     tasks = {(written.name, i): shard_sizes[number] for i, number in enumerate(lacking)}
     with progress(f"save {path}", total=sum(tasks.values()), unit="records") as draw:
 

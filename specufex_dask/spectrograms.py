@@ -106,8 +106,7 @@ def compute_spectrograms(
             "spectrogram": (("record", "frequency", "time"), blocks["spectrogram"]),
             "quality": ("record", blocks["quality"]),
         },
-        coords={"frequency": frequency, "time": time}
-        | {name: waveforms[name] for name in ("event_id", "station_id", "start_time")},
+        coords={"frequency": frequency, "time": time} | schema.record_coordinates(waveforms),
     )
     parameters = {
         "band": band, "window_length": window_length, "overlap": overlap, "nfft": nfft, "time_range": time_range,

@@ -246,7 +246,7 @@ def _write_template(dataset: xr.Dataset, lazy: set[Any], store: Location, path: 
     files = zarr_store(store, mode="r+")
     template.to_zarr(
         files, group=path, mode="w", consolidated=False, zarr_format=3, compute=False, encoding=encoding,
-        safe_chunks=False,
+        safe_chunks=False, write_empty_chunks=True,
     )  # fmt: skip
     written = zarr.open_group(files, path=path, mode="r+", zarr_format=3)
     written.attrs.update(held_back | {"identity": identity(dataset)})

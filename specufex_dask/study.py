@@ -10,18 +10,18 @@ from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import specufex_dask
 from specufex_dask import places, settings, svi
+from specufex_dask.anchors import FALLBACK
 from specufex_dask.archive import LAYOUTS
+from specufex_dask.predicted import is_velocity_model
+from specufex_dask.sections import ALL, OPTIONS, REPORT, SECTIONS, Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from specufex_dask.places import Place
 
-_GIVEN = {"checkpoint", "group", "overwrite"}
-_OPTIONS = "storage_options"
-_PATHS = frozenset({"archive", "path", "root", "source", "store"})
+_PATHS = frozenset({"archive", "folder", "inventory", "path", "root", "source", "store"})
 _SHARED = {
     name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation)
     for name, annotation in (("seed", "int"), ("dtype", "Literal['float32', 'float64']"))
@@ -35,6 +35,7 @@ def _at_least(lowest: int) -> settings.Rule:
 _POSITIVE: settings.Rule = ((lambda value: value > 0), "a number above 0")
 _RULES: dict[str, settings.Rule] = {
     "band": ((lambda band: 0 <= band[0] < band[1]), "two frequencies in Hz, the lower first"),
+    "fallback": (is_velocity_model, FALLBACK),
     "keep": ((lambda keep: set(keep) <= {"initial", "state_probability"}), "names out of initial, state_probability"),
     "n_clusters": (
         (lambda tried: min(tried if isinstance(tried, list) else [tried], default=0) > 1),
@@ -48,56 +49,10 @@ _RULES: dict[str, settings.Rule] = {
     "window_length": _POSITIVE,
 }  # those of the fits stand in svi, which a fit asks as well
 
-
-@dataclass(frozen=True)
-class Section:
-    """A section of a study: the stage that it makes, the public function that makes it, and from what.
-
-    The Datasets of the stages `inputs` are passed by position, those of the stages `optional` by
-    name, if the study has them. A `lazy` stage is a link between two others and is not saved.
-    """
-
-    stage: str
-    function: str
-    inputs: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    lazy: bool = False
-
-    @property
-    def call(self) -> Callable[..., Any]:
-        """The public function."""
-        function: Callable[..., Any] = getattr(specufex_dask, self.function)
-        return function
-
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        """What a user may set: the function's parameters less those that a run gives.
-
-        Where a function is for the store of the study, that store's own section says how to open it.
-        """
-        accepted = settings.accepted(self.call, inputs=len(self.inputs))
-        of_store = {_OPTIONS} if "checkpoint" in accepted or self.stage == "report" else set()
-        return {name: p for name, p in accepted.items() if name not in _GIVEN | of_store}
-
-
-SECTIONS = (
-    Section("catalog", "read_catalog"),
-    Section("stations", "read_stations"),
-    Section("picks", "read_picks", (), ("catalog",)),
-    Section("waveforms", "open_waveforms", ("catalog", "stations"), ("picks",), lazy=True),
-    Section("spectrograms", "compute_spectrograms", ("waveforms",)),
-    Section("nmf", "fit_nmf", ("spectrograms",)),
-    Section("activations", "compute_activations", ("spectrograms", "nmf"), lazy=True),
-    Section("hmm", "fit_hmm", ("activations", "nmf")),
-    Section("fingerprints", "compute_fingerprints", ("spectrograms", "nmf", "hmm")),
-    Section("clusters", "cluster_fingerprints", ("fingerprints",)),
-)
-"""The stages' sections, in the order in which a run makes them."""
-
-STORE = Section("store", "save", ("dataset",))
-REPORT = Section("report", "report", ("store",))
-_ALL = (*SECTIONS, STORE, REPORT)
-_LEFT_OUT = {"picks"}  # a study without the section does without the stage
+_LEFT_OUT = {"picks", "pairs", "correlations", "candidates", "relocation", "repeaters"}
+"""A study without one of these sections does without the stage."""
+MODELS = ("shared", "station")
+"""One model of all stations, or one for each."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +60,7 @@ class Study:
     """A validated study: the keyword arguments of each section's function."""
 
     arguments: dict[str, dict[str, Any]]
+    by_station: bool = False
 
     @property
     def store(self) -> str:
@@ -114,7 +70,7 @@ class Study:
     @property
     def place(self) -> Place:
         """Where the stages are saved, and how to open it."""
-        return places.at(self.store, self.arguments["store"].get(_OPTIONS))
+        return places.at(self.store, self.arguments["store"].get(OPTIONS))
 
     @property
     def report(self) -> str:
@@ -130,7 +86,8 @@ def read_study(study: str | os.PathLike[str] | Mapping[str, Any], *, overrides: 
     ``compute_spectrograms(..., band=(1, 20))``. A section that is plain text sets the first
     parameter: ``catalog: events.csv``. ``seed`` and ``dtype`` hold for every stage that takes them
     and does not set its own. Paths are relative to the file's folder; ``${NAME}`` is an environment
-    variable; ``station_id: all`` is every station. `overrides` are ``"section.key=value"`` each.
+    variable; ``station_id: all`` is every station. ``models: station`` fits and clusters each station
+    by itself, in its group of the store. `overrides` are ``"section.key=value"`` each.
 
     Raises ``ValueError`` with a line for each mistake: the key, the value, what is allowed.
 
@@ -140,7 +97,7 @@ def read_study(study: str | os.PathLike[str] | Mapping[str, Any], *, overrides: 
     Traceback (most recent call last):
         ...
     ValueError: the study has mistakes; correct each line and run it again:
-    - got seeds=1, expected one of activations, catalog, clusters, ... Did you mean 'seed'?
+    - got seeds=1, expected one of activations, candidates, catalog, ... Did you mean 'seed'?
     ...
     """
     content, folder, name = _read(study)
@@ -153,7 +110,7 @@ def read_study(study: str | os.PathLike[str] | Mapping[str, Any], *, overrides: 
         msg = f"{name} has mistakes; correct each line and run it again:\n{lines}"
         raise ValueError(msg)
     arguments["report"].setdefault("path", str(folder / f"{Path(arguments['store']['store']).stem}.html"))
-    return Study(arguments)
+    return Study(arguments, by_station=content.get("models") == "station")
 
 
 def _read(study: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], Path, str]:
@@ -171,7 +128,7 @@ def _read(study: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, 
 
 def _section(key: str, value: object) -> object:
     """Text as the first parameter of its section, nothing as a section without settings."""
-    section = next((s for s in _ALL if s.stage == key), None)
+    section = next((s for s in ALL if s.stage == key), None)
     if section and isinstance(value, str):
         return {next(iter(section.parameters)): value}
     return {} if section and value is None else value
@@ -200,11 +157,16 @@ class _Reader:
 
     def arguments(self, content: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The arguments of every section; complete if there are no mistakes."""
-        sections = {section.stage: section for section in _ALL}
-        self._unknown(content, sections.keys() | _SHARED.keys())
+        sections = {section.stage: section for section in ALL}
+        self._unknown(content, sections.keys() | _SHARED.keys() | {"models"})
+        if content.get("models", MODELS[0]) not in MODELS:
+            self.mistakes.append(f"got models={content['models']!r}, expected one of {', '.join(MODELS)}.")
         own = {key: content[key] for key in _SHARED if key in content}
         shared = self._converted(own, _SHARED, read_study)
         wanted = [stage for stage in sections if stage in content or stage not in _LEFT_OUT]
+        for section in (s for s in SECTIONS if s.stage in wanted):
+            for stage in (s for s in section.inputs + section.named if s not in wanted):
+                self.mistakes.append(f"got {section.stage} without {stage}, which it is made from: add {stage}.")
         return {stage: self._section(sections[stage], content.get(stage, {}), shared) for stage in wanted}
 
     def _section(self, section: Section, given: object, shared: dict[str, Any]) -> dict[str, Any]:
@@ -248,7 +210,7 @@ class _Reader:
                 converted[name] = settings.convert(expanded, parameters[name], function, _RULES)
                 svi.check({name: converted[name]})
             except settings.MismatchError as error:
-                shown = "…" if name == _OPTIONS else repr(value)
+                shown = "…" if name == OPTIONS else repr(value)
                 self.mistakes.append(f"got {prefix}{name}={shown}, expected {error}.")
                 continue
             except ValueError as error:
@@ -271,8 +233,8 @@ class _Reader:
             return None
         if isinstance(value, list):
             return [self._expanded(name, item, paths) for item in value]
-        if isinstance(value, dict) and name == _OPTIONS:
-            return {key: self._expanded(_OPTIONS, item, paths) for key, item in value.items()}
+        if isinstance(value, dict) and name == OPTIONS:
+            return {key: self._expanded(OPTIONS, item, paths) for key, item in value.items()}
         if not isinstance(value, str):
             return value
         text = re.sub(r"\$\{(\w+)\}", _variable, value)

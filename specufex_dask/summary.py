@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from specufex_dask.schema import QUALITY
+from specufex_dask.schema import ANCHORS, QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,22 @@ def _waveforms(dataset: xr.Dataset) -> str:
     stations = len(set(map(str, dataset["station_id"].values)))
     rate = dataset.attrs["sampling_rate"]
     where = f"{stations} stations" if stations > 1 else "1 station"
-    return f"{_records(dataset)} records from {where}, {dataset.sizes['sample']:,} samples at {rate:g} Hz"
+    parts = (f"{_records(dataset)} records from {where}", f"{dataset.sizes['sample']:,} samples at {rate:g} Hz")
+    return ", ".join([*parts, *anchors(dataset)])
+
+
+def anchors(dataset: xr.Dataset) -> list[str]:
+    """How many windows hang on picked and on predicted arrivals; nothing of windows that hang on none.
+
+    >>> import xarray as xr
+    >>> anchors(xr.Dataset(coords={"anchor": ("record", [0, 0, 1])}))
+    ['windows on 2 picked, 1 predicted arrivals']
+    """
+    if "anchor" not in dataset.coords:
+        return []
+    flags, counts = np.unique(dataset["anchor"].values, return_counts=True)
+    named = ", ".join(f"{n:,} {ANCHORS[flag]}" for flag, n in zip(flags, counts, strict=True))
+    return [f"windows on {named} arrivals"]
 
 
 def _spectrograms(dataset: xr.Dataset) -> str:

@@ -67,18 +67,18 @@ class UrlStore(FsspecStore):
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         """Write the object `key`."""
-        with access.explained(self.url):
+        with access.explained(self.url, to_write=True):
             await super().set(key, value, byte_range)
 
     async def delete(self, key: str) -> None:
         """Delete the object `key`, if there is one."""
-        with access.explained(self.url):
+        with access.explained(self.url, to_write=True):
             await super().delete(key)
 
     async def delete_dir(self, prefix: str) -> None:
         """Delete all objects below `prefix`: of a bucket, a thousand by a request."""
         found = [f"{self.path}/{key}" async for key in self.list_prefix(prefix)]
-        with access.explained(self.url):
+        with access.explained(self.url, to_write=True):
             if found:
                 await self.fs._rm(found)  # noqa: SLF001
 

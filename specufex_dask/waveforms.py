@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
@@ -11,13 +12,18 @@ import numpy as np
 import xarray as xr
 
 from specufex_dask import recipe, schema
-from specufex_dask.anchors import NOT_PHASES, anchor_times
+from specufex_dask.access import shown
+from specufex_dask.anchors import Rows, event_major
 from specufex_dask.archive import Archive, Header, MemoryArchive, lengths, open_archive
 from specufex_dask.blocks import RECORDS_PER_TASK, map_records
 from specufex_dask.cutting import RATE_TOLERANCE, Cut
 from specufex_dask.from_obspy import catalog_from_obspy, stations_from_obspy
+from specufex_dask.hdf5 import Hdf5Archive
+from specufex_dask.ledger import Ledger
 from specufex_dask.preprocess import Preprocess, make_preprocess
 from specufex_dask.record_blocks import read_block
+from specufex_dask.record_rows import by_object, read_together, tasks
+from specufex_dask.responses import open_responses, with_units
 
 if TYPE_CHECKING:
     import os
@@ -41,6 +47,7 @@ def open_waveforms(
     window: tuple[float, float] | None = None,
     anchor: str = "origin",
     picks: xr.Dataset | None = None,
+    fallback: float | str | None = None,
     n_samples: int | None = None,
     preprocess: Preprocess | Mapping[str, Any] | None = None,
     max_gap: float = 0.0,
@@ -64,7 +71,8 @@ def open_waveforms(
         ``{month}``, ``{day}``, ``{julday}``, ``{hour}``, ``{minute}``, ``{second}`` (with leading
         zeros); a format may follow a field, as in ``{station:_<5}``. A template without
         ``{event_id}``, ``{minute}`` and ``{second}`` means continuous files, of days or hours:
-        all that the window touches are read.
+        all that the window touches are read. Files that end in ``.h5`` or ``.hdf5`` are SpecUFEx's
+        own: see `specufex_dask.hdf5`.
     root : path or URL, optional
         What `archive` is below, such as ``"s3://scedc-pds"`` or a folder.
     storage_options : dict, optional
@@ -73,17 +81,21 @@ def open_waveforms(
     sampling_rate : float
         Of the records [Hz]. A file within 0.1 % of it counts as equal.
     station_id : str or list of str, optional
-        The channels to use, ``NET.STA.LOC.CHA``; all of `stations` unless given.
+        The channels to use, ``NET.STA.LOC.CHA`` or patterns such as ``"*.HHZ"``; all of
+        `stations` unless given.
     window : (float, float), optional
         Start and end of a record [s] relative to the anchor, such as ``(-3, 17)``; it holds
         ``round((end - start) * sampling_rate)`` samples from the one nearest to the start.
         None: a record is a whole file, from its first sample.
     anchor : str
         What the window hangs on: ``"origin"`` (origin time), ``"file_start"`` (first sample of
-        the channel) or the name of a phase in `picks`, such as ``"P"``. A record without such a
-        pick is ``missing``.
+        the channel) or the name of a phase, such as ``"P"``, whose arrivals are in `picks`.
     picks : Dataset of stage ``picks``, optional
         Of the channel itself, or else of any channel of its station.
+    fallback : float or str, optional
+        Where there is no such pick, predict the arrival by a velocity of the phase [km/s], such as
+        6.0, or a 1-D model such as ``"iasp91"``: see `specufex_dask.predicted.predicted_times`. The
+        coordinate ``anchor`` tells which these are. A record without pick and prediction is ``no_pick``.
     n_samples : int, optional
         Length of the records when they are whole files; unless given, the most frequent length
         (the shorter of equals) among the first 16 readable files of evenly spaced records; of
@@ -103,10 +115,13 @@ def open_waveforms(
     Returns
     -------
     Dataset of stage ``waveforms``
-        ``waveform`` (record, sample) as recorded [counts], NaN throughout in a record that is
-        not usable, ``quality`` (record), coordinates ``event_id``, ``station_id`` and
-        ``start_time`` (of the first sample, NaT where not known), attribute ``sampling_rate``
-        [Hz]. Records are event-major: all stations of the first event, then of the second.
+        ``waveform`` (record, sample) as recorded [counts], or [m], [m/s] or [m/s2] where
+        `preprocess` takes the instrument out, NaN throughout in a record that is not usable,
+        ``quality`` (record), coordinates ``event_id``, ``station_id``,
+        ``start_time`` (of the first sample, NaT where not known) and, of windows that hang on a
+        phase, ``anchor`` (0 picked, 1 predicted, 2 unknown), attribute ``sampling_rate`` [Hz].
+        Of files of events, the records are all stations of the first event, then of the second;
+        of files of days, they are sorted by station, day and time.
         Waveform, quality and start time are lazy.
 
     Raises
@@ -130,37 +145,36 @@ def open_waveforms(
     >>> dict(waveforms.sizes), waveforms.quality.values.tolist()
     ({'record': 6, 'sample': 1000}, [0, 0, 0, 0, 0, 0])
     """
+    inventory = stations if hasattr(stations, "networks") else None
     catalog, stations = _inputs(catalog, stations, station_id)
     _check_choices(locals())
     steps = make_preprocess(preprocess, sampling_rate)
-    opened = open_archive(archive, root, storage_options)
-    rows = _rows(catalog, stations, picks, anchor if window else "origin")
+    opened = open_archive(archive, root, storage_options, sampling_rate=sampling_rate)
+    rows = event_major(catalog, stations, anchor if window else "origin", picks, fallback)
+    if isinstance(opened, Hdf5Archive):
+        opened = opened.checked(rows, by_time=bool(window) and anchor != "file_start")
+    rows, object_ends = by_object(rows, opened, window)
     if window:
         n_samples = round((window[1] - window[0]) * sampling_rate)
     else:
         _check_whole_files(opened, catalog)
         n_samples = n_samples or _length(opened, rows, sampling_rate, resample=steps.resample)
-    how = Cut(sampling_rate, n_samples, window, anchor == "file_start", max_gap, max_flat, steps)
-    dataset = _lazy(rows, opened, how, records_per_task, dtype)
+    responses = open_responses(steps, rows, inventory, storage_options)
+    steps = replace(steps, inventory=None)  # what is needed of it is in the responses
+    how = Cut(sampling_rate, n_samples, window, anchor == "file_start", max_gap, max_flat, steps, responses)
+    dataset = _lazy(rows, object_ends, opened, how, records_per_task=records_per_task, dtype=dtype)
     parameters = {
-        **asdict(how),
+        **how.parameters,
         "anchor": anchor if window else None,
         "archive": opened.identity,
         "dtype": str(np.dtype(dtype)),
     }
-    if window and anchor not in NOT_PHASES:
-        parameters["anchor_times"] = rows.anchor_ns  # what the picks come to, whichever others there are
-    return recipe.stamp(dataset, "waveforms", parameters, catalog=catalog, stations=stations)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Who each record is, and when: arrays (record,), times in ns since 1970."""
-
-    event_id: Array
-    station_id: Array
-    origin_ns: Array
-    anchor_ns: Array
+    if rows.anchor is not None:  # what the picks come to, whichever others there are
+        model = float(fallback) if isinstance(fallback, int) else fallback
+        parameters |= {"anchor_times": rows.anchor_ns, "anchors": rows.anchor, "fallback": model}
+        dataset = dataset.assign_coords(anchor=("record", rows.anchor))
+    stamped = recipe.stamp(dataset, "waveforms", parameters, catalog=catalog, stations=stations)
+    return with_units(stamped, responses)
 
 
 def _inputs(catalog: Any, stations: Any, station_id: str | Sequence[str] | None) -> tuple[xr.Dataset, xr.Dataset]:  # noqa: ANN401 - ObsPy has no types
@@ -170,32 +184,30 @@ def _inputs(catalog: Any, stations: Any, station_id: str | Sequence[str] | None)
     schema.require(stations, "stations")
     if station_id is None:
         return catalog, stations
-    chosen = [station_id] if isinstance(station_id, str) else list(station_id)
+    patterns = [station_id] if isinstance(station_id, str) else list(station_id)
     known = stations.station_id.values.tolist()
+    chosen = [name for pattern in patterns for name in fnmatch.filter(known, pattern) or [pattern]]
     if unknown := [name for name in chosen if name not in known]:
         msg = f"got station_id {unknown}, expected some of {known}: use NET.STA.LOC.CHA as in the stations."
         raise ValueError(msg)
     return catalog, stations.isel(station=[known.index(name) for name in dict.fromkeys(chosen)])
 
 
-def _rows(catalog: xr.Dataset, stations: xr.Dataset, picks: xr.Dataset | None, anchor: str) -> _Rows:
-    """Event-major: all stations of the first event, then all of the second."""
-    n_events, n_stations = catalog.sizes["event"], stations.sizes["station"]
-    event_id = np.repeat(catalog.event_id.values.astype(object), n_stations)
-    station_id = np.tile(stations.station_id.values.astype(object), n_events)
-    origin_ns = np.repeat(catalog.origin_time.values.astype("datetime64[ns]").astype(np.int64), n_stations)
-    return _Rows(event_id, station_id, origin_ns, anchor_times(anchor, picks, event_id, station_id, origin_ns))
-
-
-def _lazy(rows: _Rows, archive: Archive, how: Cut, records_per_task: int, dtype: DTypeLike) -> xr.Dataset:
-    values = (rows.event_id, rows.station_id, rows.origin_ns, rows.anchor_ns)
+def _lazy(
+    rows: Rows, object_ends: Array | None, archive: Archive, how: Cut, *, records_per_task: int, dtype: DTypeLike
+) -> xr.Dataset:
+    values = rows.event_id, rows.station_id, rows.origin_ns, rows.anchor_ns
+    given, record_bytes = tasks(rows.event_id.size, records_per_task), how.n_samples * np.dtype(dtype).itemsize
+    read = given if object_ends is None else read_together(object_ends, record_bytes, records_per_task)
     lazy = map_records(
         read_block,
-        [da.from_array(each, chunks=records_per_task) for each in values],
+        [da.from_array(each, chunks=(read,)) for each in values],
         {"waveform": ((how.n_samples,), dtype), "quality": ((), "int8"), "start_time": ((), "datetime64[ns]")},
+        regrouped=given,
         archive=archive,
         how=how,
         sample_dtype=np.dtype(dtype),
+        ledger=Ledger(),
     )
     return xr.Dataset(
         {"waveform": (("record", "sample"), lazy["waveform"]), "quality": ("record", lazy["quality"])},
@@ -238,7 +250,7 @@ def _check_whole_files(archive: Archive, catalog: xr.Dataset) -> None:
         raise ValueError(msg)
 
 
-def _length(archive: Archive, rows: _Rows, sampling_rate: float, *, resample: bool) -> int:
+def _length(archive: Archive, rows: Rows, sampling_rate: float, *, resample: bool) -> int:
     """The most frequent number of samples among a few whole files; of equals the shorter, which loses no record."""
     few, every = (_PROBED, _PROBED**2, _PROBED**3), (rows.event_id.size,)
     found = lengths(archive, _probes(archive, rows, few), at_most=_PROBED)
@@ -254,7 +266,7 @@ def _length(archive: Archive, rows: _Rows, sampling_rate: float, *, resample: bo
     raise _no_length(archive, rows, found, sampling_rate)
 
 
-def _probes(archive: Archive, rows: _Rows, n_places: tuple[int, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _probes(archive: Archive, rows: Rows, n_places: tuple[int, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     """The files and channels of evenly spaced records: as many as the first number says, then those between them."""
     n_records = rows.event_id.size
     tried: set[int] = set()
@@ -268,7 +280,7 @@ def _probes(archive: Archive, rows: _Rows, n_places: tuple[int, ...]) -> Iterato
                 )
 
 
-def _no_length(archive: Archive, rows: _Rows, found: list[Header], sampling_rate: float) -> ValueError:
+def _no_length(archive: Archive, rows: Rows, found: list[Header], sampling_rate: float) -> ValueError:
     if found:
         rates = sorted({header.sampling_rate for header in found})
         return ValueError(
@@ -277,7 +289,7 @@ def _no_length(archive: Archive, rows: _Rows, found: list[Header], sampling_rate
         )
     first = archive.sources(rows.event_id[0], rows.station_id[0], rows.origin_ns[:1].tolist())[0]
     return ValueError(
-        f"got archive={archive.identity!r}, in which no record can be read (the first would be {first!r}, channel "
-        f"{rows.station_id[0]!r}), expected at least one to learn the number of samples from: "
+        f"got archive={archive.identity!r}, in which no record can be read (the first would be {shown(first)!r}, "
+        f"channel {rows.station_id[0]!r}), expected at least one to learn the number of samples from: "
         f"correct the template, or pass n_samples= or window=."
     )

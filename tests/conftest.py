@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from buckets import bucket, quick_s3
+from counted import pytest_terminal_summary, show_table
 from s3_server import s3
 
-__all__ = ["bucket", "data_dir", "quick_s3", "s3"]
+__all__ = ["bucket", "data_dir", "pytest_terminal_summary", "quick_s3", "s3", "show_table"]
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ _REFUSALS = {
     "404": (404, "NoSuchKey", "The specified key does not exist."),
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
     "503": (503, "SlowDown", "Please reduce your request rate."),
+    "error_body": (200, "InternalError", "We encountered an internal error. Please try again."),
 }
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect"}
 _PIECE = 1 << 16  # bytes passed on at once

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Kind = Literal["403", "404", "500", "503", "reset", "cut", "short", "corrupt", "delay", "stall"]
+Kind = Literal["403", "404", "500", "503", "error_body", "reset", "cut", "short", "corrupt", "delay", "stall"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class reads:  # noqa: N801 - it is used as a function is
 class Fault:
     """What happens to the requests that `where` chooses; by default to all reads of objects, always.
 
-    ``403``, ``404``, ``500`` (InternalError), ``503`` (SlowDown): the answer instead. ``reset``: the
-    connection is reset before an answer. Of the answer's body, up to the share `at`: ``cut`` closes
-    the connection there, ``short`` announces just that many bytes and sends them, ``corrupt`` turns
-    over the byte there, ``stall`` waits there for `seconds`. ``delay`` waits for `seconds` before the
+    ``403``, ``404``, ``500`` (InternalError), ``503`` (SlowDown): the answer instead. ``error_body``:
+    an answer that says that all is well, and has such an error for a body. ``reset``: the connection
+    is reset before an answer. Of the answer's body, up to the share `at`: ``cut`` closes the
+    connection there, ``short`` announces just that many bytes and sends them, ``corrupt`` turns over
+    the byte there, ``stall`` waits there for `seconds`. ``delay`` waits for `seconds` before the
     first byte.
 
     `times`: the first so many requests, `times_each`: the first so many of each object. `probability`

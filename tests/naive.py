@@ -162,3 +162,30 @@ def log_normaliser(loudness: Array, emission: Array, start: Array, transition: A
             term += np.log(transition[path[t - 1], path[t]]) + level[t, path[t]]
         total = np.logaddexp(total, term)
     return float(total)
+
+
+def coefficients(still: Array, sliding: Array) -> Array:
+    """Correlation coefficient (lag,) of `still` with each stretch of `sliding` of its length."""
+    n = len(still)
+    found = np.zeros(len(sliding) - n + 1)
+    for lag in range(len(found)):
+        below = sliding[lag : lag + n]
+        found[lag] = np.sum(still * below) / np.sqrt(np.sum(still**2) * np.sum(below**2))
+    return found
+
+
+def correlation(still: Array, sliding: Array) -> tuple[float, float]:
+    """Largest coefficient, and its lag from the middle [samples], of the cosine through it and its neighbours.
+
+    y(k) = A cos(w (k - d)) at k = -1, 0, 1: y(-1) + y(1) = 2 A cos(w) cos(w d), y(1) - y(-1) = 2 A sin(w) sin(w d).
+    """
+    found = coefficients(still, sliding)
+    best, middle = int(found.argmax()), (len(found) - 1) // 2
+    if best in (0, len(found) - 1) or found[best] <= 0:
+        return float(found[best]), np.nan
+    before, at, after = found[best - 1 : best + 2]
+    if not -2 * at < before + after < 2 * at:  # no cosine
+        return float(at), best - middle
+    w = np.arccos((before + after) / (2 * at))
+    d = np.arctan((after - before) / np.sin(w) / (2 * at)) / w
+    return min(float(at / np.cos(w * d)), 1.0), best - middle + d

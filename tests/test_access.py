@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from s3_server import Kind, Server
 
 STORE = "s3://results/access.zarr"
-RIGHTS = (
-    r"got access denied to s3://results/\S+, expected the right to list, read, write and delete there \(s3:ListBucket, "
-    r"s3:GetObject, s3:PutObject, s3:DeleteObject\): ask its owner for it, or name other credentials: set AWS_PROFILE"
+MAY_WRITE = (
+    r"got access denied to s3://results/\S+, expected the right to write and delete there \(s3:PutObject, "
+    r"s3:DeleteObject\): ask its owner for it, or name other credentials: set AWS_PROFILE"
+)
+MAY_READ = (
+    r"got access denied to s3://results/\S+, expected the right to list and read there \(s3:ListBucket, s3:GetObject\)"
+    r": check the URL, for what is not there may be denied too, ask its owner for it, or name other credentials: set"
 )
 
 
@@ -34,11 +38,11 @@ def test_who_may_only_read_loads_and_asks_but_does_not_save(s3: Server) -> None:
     loaded = sx.load(STORE, "spectrograms", storage_options=reader)
     xr.testing.assert_equal(loaded.compute(), spectrograms.compute())
     assert status(STORE, storage_options=reader).next == "nothing; all stages are whole"
-    with pytest.raises(PermissionError, match=RIGHTS):
+    with pytest.raises(PermissionError, match=MAY_WRITE):
         sx.save(draws.spectrograms(8), STORE, overwrite=True, storage_options=reader)
-    with pytest.raises(PermissionError, match=RIGHTS):
+    with pytest.raises(PermissionError, match=MAY_WRITE):
         sx.save(spectrograms, "s3://results/other.zarr", storage_options=reader)
-    with pytest.raises(PermissionError, match=RIGHTS):
+    with pytest.raises(PermissionError, match=MAY_WRITE):
         sx.fit_nmf(loaded, n_patterns=3, max_steps=3, seed=0, checkpoint=STORE, storage_options=reader)
 
 
@@ -49,7 +53,7 @@ def test_what_is_stored_already_needs_no_right_to_write(s3: Server) -> None:
     sx.save(spectrograms, store, storage_options=s3.storage_options("reader"))
 
 
-@pytest.mark.parametrize(("kind", "told"), [("wrong", "got credentials refused for s3"), ("anonymous", RIGHTS)])
+@pytest.mark.parametrize(("kind", "told"), [("wrong", "got credentials refused for s3"), ("anonymous", MAY_READ)])
 def test_who_may_nothing_is_told(s3: Server, kind: Kind, told: str) -> None:
     options = s3.storage_options(kind)
     for action in (
@@ -89,6 +93,14 @@ def test_other_errors_pass_as_they_are() -> None:
         assert raised.value is error
 
 
+def test_a_url_is_told_without_its_secrets() -> None:
+    url = "https://me:hidden@host/s.zarr?X-Amz-Signature=0a1b"
+    told = access.told(PermissionError(f"403 for {url}"), url)
+    assert str(told).startswith("got access denied to https://host/s.zarr, expected the right to list and read there: ")
+    assert "hidden" not in str(told)
+    assert "0a1b" not in str(access.unread(OSError(url), url))
+
+
 def test_a_place_is_what_was_meant(tmp_path: Path) -> None:
     assert at(f"file://{tmp_path}/s.zarr") == tmp_path / "s.zarr"
     assert at(tmp_path / "s.zarr", {"anon": True}) == tmp_path / "s.zarr"
@@ -107,8 +119,3 @@ def test_a_place_that_cannot_be_meant(url: str, told: str) -> None:
         with pytest.raises(ValueError, match=told) as error:
             action(url, **arguments)
         assert "hidden" not in str(error.value)
-
-
-def test_a_page_is_for_a_disk(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"got s3://b/page\.html for the page, expected a local path"):
-        sx.report(tmp_path / "s.zarr", "s3://b/page.html")

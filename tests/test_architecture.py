@@ -20,9 +20,21 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in MODULES.items(
 SOURCES = [*MODULES.values(), *sorted((ROOT / "tests").rglob("*.py"))]
 STAGES = {
     f"specufex_dask.{stage}"
-    for stage in ("catalog", "waveforms", "spectrograms", "nmf", "hmm", "fingerprints", "clusters")
+    for stage in (
+        "catalog",
+        "waveforms",
+        "spectrograms",
+        "nmf",
+        "hmm",
+        "fingerprints",
+        "clusters",
+        "merge",
+        "correlation",
+        "repeaters",
+        "relocation",
+    )
 }
-TOP = {f"specufex_dask.{name}" for name in ("cli", "__main__", "config", "study", "demo")}
+TOP = {f"specufex_dask.{name}" for name in ("cli", "__main__", "config", "study", "sections", "demo")}
 HEAVY = {"obspy", "sklearn", "dask_ml", "matplotlib", "s3fs", "distributed", "rich"}
 LONGEST_FILE, LONGEST_BODY = 300, 40
 

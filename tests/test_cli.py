@@ -46,7 +46,7 @@ def test_demo_finds_the_simulated_families(demo: tuple[Path, str]) -> None:
 def test_run_computes_nothing_again(
     demo: tuple[Path, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for function in ("fits.Fit.run", "clusters._in_memory", "fingerprints._fingerprint_block"):
+    for function in ("fits.Fit.run", "clusters.partitions", "fingerprints._fingerprint_block"):
         monkeypatch.setattr(f"specufex_dask.{function}", lambda *_, **__: pytest.fail("a stored stage is made again"))
     folder, _ = demo
     before = sx.load(folder / "study.zarr", "nmf").load()

@@ -51,7 +51,7 @@ def test_settings_become_keyword_arguments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"seeds": 1}, "got seeds=1, expected one of activations, catalog, clusters, dtype, "),
+        ({"seeds": 1}, "got seeds=1, expected one of activations, candidates, catalog, "),
         ({"seeds": 1}, "Did you mean 'seed'?"),
         ({"nmf": {"n_pattern": 30}}, "got nmf.n_pattern=30, expected one of "),
         ({"nmf": {"n_pattern": 30}}, "Did you mean 'n_patterns'?"),

@@ -6,15 +6,14 @@ import io
 import struct
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from replica import channel_day, channel_samples
 
-from specufex_dask import miniseed, sparse
+from specufex_dask import miniseed
 from specufex_dask.reading import load_obspy
 from specufex_dask.segments import UnreadableFileError
 
@@ -111,51 +110,77 @@ def test_what_is_no_miniseed_is_refused(content: bytes) -> None:
         miniseed.table(content)
 
 
-class _Fetched:
-    """An object that counts the bytes that are taken of it."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content, self.ranges = content, list[tuple[int, int]]()
-
-    def __call__(self, ranges: list[tuple[int, int]]) -> list[bytes]:
-        self.ranges += ranges
-        return [self.content[first:last] for first, last in ranges]
+def _plain(channel: str, *, reclen: int = 512) -> tuple[bytes, Array]:
+    """Records of equal length of samples that are not compressed, and the samples."""
+    obspy, buffer = load_obspy(), io.BytesIO()
+    samples = np.random.default_rng(ord(channel[2])).integers(-(10**6), 10**6, 5000).astype("int32")
+    header = {"network": "XX", "station": "A", "channel": channel, "sampling_rate": 100.0}
+    obspy.Trace(samples, header).write(buffer, format="MSEED", encoding="INT32", reclen=reclen)
+    return buffer.getvalue(), samples
 
 
-@lru_cache(1)
-def _large() -> tuple[bytes, miniseed.Table]:
-    content = channel_day(STATION, DAY, 1, sampling_rate=100.0)
-    return content, miniseed.table(content)
+def _window(table: miniseed.Table, name: str, seconds: tuple[int, int] = (10, 20)) -> tuple[Array, Array]:
+    rows = table.rows(name, *(each * 10**9 for each in seconds))
+    decoded = table.decode(np.unique(rows))
+    return rows, np.concatenate([decoded[row].samples for row in rows.tolist()])  # type: ignore[union-attr]
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(-30, 86_410), min_size=1, max_size=8))
-def test_ranges_have_the_records_of_the_whole_object(seconds: list[float]) -> None:
-    content, whole = _large()
-    first = int(np.datetime64(DAY, "ns").astype(np.int64)) + np.round(np.array(seconds) * 1e9).astype(np.int64)
-    windows = np.column_stack([first, first + 20 * 10**9])
-    fetched = _Fetched(content)
-    part = sparse.read_sparsely(fetched, len(content), windows)
-    assert part is not None
-    assert sum(last - first for first, last in fetched.ranges) < 0.12 * len(content)
-    for window in windows.tolist():
-        rows, expected = part.rows(STATION, *window), whole.rows(STATION, *window)
-        assert part.start_ns[rows].tolist() == whole.start_ns[expected].tolist()
+def test_channels_of_equal_records_are_not_mixed_up() -> None:
+    """In the file in another order than that of their names, which is libmseed's."""
+    files = {channel: _plain(channel) for channel in ("HHZ", "HHN", "HHE")}
+    table = miniseed.table(b"".join(content for content, _ in files.values()))
+    wanted = {channel: table.rows(f"XX.A..{channel}", 10 * 10**9, 20 * 10**9) for channel in files}
+    decoded = table.decode(np.unique(np.concatenate(list(wanted.values()))))
+    for channel, rows in wanted.items():
+        found = np.concatenate([decoded[row].samples for row in rows.tolist()])  # type: ignore[union-attr]
+        first = round(table.start_ns[rows[0]] / 1e7)
+        np.testing.assert_array_equal(found, files[channel][1][first : first + found.size])
 
 
-def test_one_window_takes_less_than_a_fiftieth_of_a_day() -> None:
-    content, whole = _large()
-    fetched = _Fetched(content)
-    noon = int(whole.start_ns[0]) + 43_200 * 10**9
-    assert sparse.read_sparsely(fetched, len(content), np.array([[noon, noon + 20 * 10**9]])) is not None
-    assert sum(last - first for first, last in fetched.ranges) < 0.02 * len(content)
-    assert len(fetched.ranges) <= 20
+def test_records_out_of_their_order_keep_their_samples() -> None:
+    content, samples = _plain("HHZ")
+    parts = [content[i : i + 512] for i in range(0, len(content), 512)]
+    parts[12], parts[13] = parts[13], parts[12]
+    table = miniseed.table(b"".join(parts))
+    rows, found = _window(table, "XX.A..HHZ")
+    first = round(table.start_ns[rows[0]] / 1e7)
+    np.testing.assert_array_equal(found, samples[first : first + found.size])
 
 
-def test_an_object_in_another_order_is_left_to_be_read_whole() -> None:
-    content, _ = _large()
-    half = len(content) // 1024 * 512
-    window = np.array([[0, 10**9]]) + int(np.datetime64(DAY, "ns").astype(np.int64))
-    swapped = content[half:] + content[:half]
-    assert sparse.read_sparsely(_Fetched(swapped), len(swapped), window) is None
-    assert sparse.read_sparsely(_Fetched(b"x" * len(content)), len(content), window) is None
+def test_two_records_of_one_time_are_both_read() -> None:
+    content, _ = _plain("HHZ")
+    other = bytearray(content[12 * 512 : 13 * 512])
+    other[200:240] = bytes(40)
+    table = miniseed.table(content + bytes(other))
+    last = len(table.start_ns) - 1
+    decoded = table.decode(np.array([12, last]))
+    first, second = decoded[12], decoded[last]
+    assert first is not None
+    assert second is not None
+    assert not np.array_equal(first.samples, second.samples)
+
+
+def test_a_record_without_the_blockette_of_its_length_is_read() -> None:
+    path = Path(load_obspy().__file__).parent / "io/mseed/src/libmseed/test/data/no-blockette1000-steim1.mseed"
+    table = miniseed.table(path.read_bytes())
+    decoded = table.decode(np.arange(len(table.start_ns)))
+    found = np.concatenate([part.samples for part in decoded.values() if part is not None])
+    (trace,) = load_obspy().read(str(path))
+    np.testing.assert_array_equal(found, trace.data)
+
+
+def test_a_record_that_tells_another_length_than_it_has_is_damaged() -> None:
+    content = bytearray(_plain("HHZ")[0])
+    assert content[5 * 512 + 56 : 5 * 512 + 58] == b"\x03\xe8" or content[5 * 512 + 48 : 5 * 512 + 50] == b"\x03\xe8"
+    place = 5 * 512 + (62 if content[5 * 512 + 56 : 5 * 512 + 58] == b"\x03\xe8" else 54)
+    content[place] = 0xE0
+    table = miniseed.table(bytes(content))
+    assert table.damaged
+    assert 5 * 512 not in table.first_byte.tolist()
+    assert 6 * 512 in table.first_byte.tolist()
+
+
+def test_a_rate_of_nothing_is_no_warning() -> None:
+    content = bytearray(_plain("HHZ")[0])
+    content[30:36] = struct.pack(">Hhh", 1, 0, 0)
+    assert miniseed.table(bytes(content)).end_ns.size

@@ -114,6 +114,39 @@ def test_a_damaged_channel_does_not_take_the_others_with_it(tmp_path: Path) -> N
             np.testing.assert_array_equal(contents.segments[name][0].samples, samples[name])
 
 
+def test_a_record_with_more_numbers_than_fit_into_it_is_damaged(tmp_path: Path) -> None:
+    samples = _file(tmp_path / "a")
+    content = bytearray((tmp_path / "a").read_bytes())
+    assert content[60] == 11, "the first record is in Steim's second code"
+    content[60] = 1  # two bytes a sample, of which 448 bytes hold fewer than the header tells
+    (tmp_path / "a").write_bytes(content)
+    contents = read_file(str(tmp_path / "a"), set(NAMES))
+    assert contents.damaged == {NAMES[0]}
+    (rest,) = contents.segments[NAMES[0]]
+    np.testing.assert_array_equal(rest.samples, samples[NAMES[0]][-rest.n_samples :])
+
+
+def test_a_record_of_no_byte_order_is_not_read_in_the_wrong_one(tmp_path: Path) -> None:
+    samples = _file(tmp_path / "a", encoding="INT32", byteorder="<")
+    content = bytearray((tmp_path / "a").read_bytes())
+    assert content[61] == 0, "little"
+    content[61] = 127
+    (tmp_path / "a").write_bytes(content)
+    contents = read_file(str(tmp_path / "a"), set(NAMES))
+    assert contents.is_broken
+    (rest,) = contents.segments[NAMES[0]]
+    np.testing.assert_array_equal(rest.samples, samples[NAMES[0]][112:])
+
+
+def test_a_rate_of_ages_ends_somewhere(tmp_path: Path) -> None:
+    _file(tmp_path / "a")
+    content = bytearray((tmp_path / "a").read_bytes())
+    content[32:36] = b"\x80\x00" * 2  # a sample every 34 years
+    (tmp_path / "a").write_bytes(content)
+    parts = read_file(str(tmp_path / "a"), {NAMES[0]}).segments[NAMES[0]]
+    assert [part.sampling_rate for part in parts] == [2.0**-30, 100.0]
+
+
 def test_whatever_a_file_holds_nothing_but_unreadable_is_raised_or_said(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,3 +205,60 @@ def test_the_nearest_sample_is_the_one_that_obspy_takes() -> None:
         assert cut.data[0] == part.index(START_NS + offset_ns)
         assert cut.stats.starttime.ns == part.time_ns(part.index(START_NS + offset_ns))
     assert part.index(START_NS + 5_000_000) == 1
+
+
+def test_a_file_with_fewer_samples_than_it_tells_is_damaged() -> None:
+    path = Path(load_obspy().__file__).parent / "io/ascii/tests/data/mseed2ascii_miniseed_record.txt"
+    assert read_file(str(path), {"CI.AGO..HNZ"}).damaged == {"CI.AGO..HNZ"}
+
+
+@pytest.mark.parametrize("name", ["io/css/tests/data/test_css.wfdisc", "io/sh/tests/data/QFILE-TEST.QHD"])
+def test_samples_may_lie_in_a_file_beside(name: str) -> None:
+    path = Path(load_obspy().__file__).parent / name
+    with quiet_obspy():
+        traces = list(load_obspy().read(str(path)))
+    found = read_file(str(path), {trace.id for trace in traces}).segments
+    for trace in traces:
+        assert any(part.samples.tobytes() == trace.data.tobytes() for part in found[trace.id])
+
+
+@pytest.mark.parametrize(
+    ("name", "station_id"),
+    [
+        ("io/mseed/tests/data/gecko_non_ascii_header.ms", ".GECKO.A.CNZ"),
+        ("io/seisan/tests/data/D1360930.203.mseed", ".mart.10.cp"),
+    ],
+)
+def test_odd_codes_are_found_by_the_name_that_obspy_gives(name: str, station_id: str) -> None:
+    path = Path(load_obspy().__file__).parent / name
+    with quiet_obspy():
+        (trace,) = load_obspy().read(str(path))
+    span = (trace.stats.starttime.ns, trace.stats.endtime.ns)
+    (part,) = read_file(str(path), {station_id}, span_ns=span).segments[station_id]
+    np.testing.assert_array_equal(part.samples, trace.data)
+
+
+def test_version_3_is_read_and_its_damage_seen(tmp_path: Path) -> None:
+    from pymseed import DataEncoding, MS3Record
+
+    samples, record = np.random.default_rng(0).integers(-5000, 5000, 3000).astype("int32"), MS3Record()
+    record.sourceid, record.formatversion, record.reclen = "FDSN:XX_A__H_H_Z", 3, 512
+    record.samprate, record.encoding, record.starttime = 100.0, DataEncoding.STEIM2, START_NS
+    content = bytearray(b"".join(record.generate(samples, "i")))
+    (tmp_path / "a").write_bytes(content)
+    found = read_file(str(tmp_path / "a"), {NAMES[0]}).segments[NAMES[0]]
+    np.testing.assert_array_equal(np.concatenate([part.samples for part in found]), samples)
+    headers = read_file(str(tmp_path / "a"), {NAMES[0]}, header_only=True).segments[NAMES[0]]
+    assert sum(part.n_samples for part in headers) == 3000
+    content[2000] ^= 1
+    (tmp_path / "a").write_bytes(content)
+    assert read_file(str(tmp_path / "a"), {NAMES[0]}).is_broken
+
+
+def test_objects_in_memory_are_read_as_files_are(tmp_path: Path) -> None:
+    import fsspec
+
+    samples = _file(tmp_path / "a")
+    fsspec.filesystem("memory").pipe_file("/reading/a", (tmp_path / "a").read_bytes())
+    (part,) = read_file("memory://reading/a", {NAMES[0]}).segments[NAMES[0]]
+    np.testing.assert_array_equal(part.samples, samples[NAMES[0]])

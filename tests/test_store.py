@@ -15,6 +15,8 @@ import zarr
 from draws import Counted
 
 import specufex_dask as sx
+from specufex_dask.correlation import correlate
+from specufex_dask.hypodd import read_hypodd
 from specufex_dask.recipe import stamp
 from specufex_dask.schema import SCHEMAS
 from specufex_dask.store import find, stages
@@ -38,7 +40,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, xr.Dataset]:
     fingerprints = sx.compute_fingerprints(spectrograms, nmf, hmm, keep=("initial", "state_probability"))
     found = [catalog, stations, _picks(), waveforms, spectrograms, nmf, activations, hmm, fingerprints]
     found.append(sx.cluster_fingerprints(fingerprints, n_clusters=[2, 3], seed=0))
+    found.append(correlate(waveforms, found[-1], picks=sx.read_picks(study.quakeml)))
+    events = sx.merge_stations(found[9], catalog)
+    found += [events, sx.find_repeaters(events, catalog)]
+    found.append(_relocation(tmp_path_factory.mktemp("hypodd") / "hypoDD.reloc"))
     return {dataset.attrs["stage"]: dataset for dataset in found}
+
+
+def _relocation(path: Path) -> xr.Dataset:
+    path.write_text(
+        "    38542  37.878642 -122.244507     9.251      -48.7       62.3      -57.2      3.2      3.2     14.0 "
+        "1985  1 24  2 19 58.740  1.40   106   103   177     0 -9.000  0.047   1"
+    )
+    return read_hypodd(path)
 
 
 def _picks() -> xr.Dataset:

@@ -129,7 +129,7 @@ def test_a_window_hangs_on_the_origin_the_file_or_a_pick(
     np.testing.assert_array_equal(found.waveform, whole.waveform[:, 200:800])
 
 
-def test_a_record_without_a_pick_is_missing_and_another_channel_of_the_station_will_do(
+def test_a_record_without_a_pick_says_so_and_another_channel_of_the_station_will_do(
     made: Simulation, catalog: xr.Dataset, stations: xr.Dataset
 ) -> None:
     picks = read_picks(made.quakeml)
@@ -137,10 +137,10 @@ def test_a_record_without_a_pick_is_missing_and_another_channel_of_the_station_w
     some = picks.isel(pick=picks.event_id.values != "sim000003")
     options: dict[str, Any] = {"archive": made.archive, "sampling_rate": 100.0, "window": (-1.0, 5.0)}
     found = open_waveforms(catalog, stations, anchor="P", picks=some, **options).compute()
-    assert [QUALITY[flag] for flag in found.quality.values] == ["usable"] * 9 + ["missing"] * 3 + ["usable"] * 24
+    assert [QUALITY[flag] for flag in found.quality.values] == ["usable"] * 9 + ["no_pick"] * 3 + ["usable"] * 24
     with pytest.raises(ValueError, match=r"got anchor='Pn', expected one of \['origin', 'file_start', 'P', 'S'\]"):
         open_waveforms(catalog, stations, anchor="Pn", picks=picks, **options)
-    with pytest.raises(ValueError, match=r"got anchor='P' without picks, expected .*: pass picks=read_picks"):
+    with pytest.raises(ValueError, match=r"got anchor='P' without picks, expected .*: pass picks=.*, or fallback="):
         open_waveforms(catalog, stations, anchor="P", **options)
 
 
