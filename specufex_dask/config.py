@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 import specufex_dask
-from specufex_dask import places, settings
+from specufex_dask import settings
 from specufex_dask.recipe import stamp
 from specufex_dask.runs import holding
 from specufex_dask.sections import SECTIONS, Section
@@ -74,7 +74,9 @@ def run(
                 took = (time.perf_counter() - start) / len(_listed(made[section.stage]))
                 for dataset in _listed(made[section.stage]):
                     announce(section.stage, dataset, took)
-        _report(checked, made)
+        (waveforms,) = _listed(made["waveforms"])
+        options = checked.arguments["store"].get("storage_options")
+        specufex_dask.report(checked.store, waveforms=waveforms, storage_options=options, **checked.arguments["report"])
     return checked
 
 
@@ -133,18 +135,3 @@ def _names(waveforms: xr.Dataset) -> list[str]:
 
 def _listed(made: Made) -> list[xr.Dataset]:
     return list(made.values()) if isinstance(made, dict) else [made]
-
-
-def _report(study: Study, made: Mapping[str, Made]) -> None:
-    """Write the page of the study, and one beside it for each station that has a model of its own."""
-    options = study.arguments["store"].get("storage_options")
-    given = {"storage_options": options} | {
-        name: value for name, value in study.arguments["report"].items() if name != "path"
-    }
-    (waveforms,) = _listed(made["waveforms"])
-    specufex_dask.report(study.store, study.report, waveforms=waveforms, **given)
-    if study.by_station:
-        page = places.at(study.report, options)
-        for name in _names(waveforms):
-            beside = places.beside(page, f".{name}.html")
-            specufex_dask.report(study.store, beside, group=name, **given)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+_SHOWN = 10
+"""Clusters whose sizes are told, the largest ones."""
+
 
 def summary(stage: str, dataset: xr.Dataset) -> str:
     """Say in one line what `dataset` of `stage` holds; only small variables are computed.
@@ -37,7 +40,7 @@ def _stations(dataset: xr.Dataset) -> str:
 
 
 def _picks(dataset: xr.Dataset) -> str:
-    return f"{dataset.sizes['pick']:,} picks of {', '.join(sorted(set(map(str, dataset['phase'].values))))}"
+    return f"{dataset.sizes['pick']:,} picks of {_phases(dataset)}"
 
 
 def _waveforms(dataset: xr.Dataset) -> str:
@@ -97,7 +100,33 @@ def _clusters(dataset: xr.Dataset) -> str:
     how = f"K = {len(sizes)}" + (
         f" of {tried.min()} to {tried.max()}, best silhouette {best:.3f}" if len(tried) > 1 else ""
     )
-    return f"{how}: {', '.join(f'{n:,}' for n in sizes)} records"
+    more = f" and {len(sizes) - _SHOWN:,} more clusters" if len(sizes) > _SHOWN else ""
+    return f"{how}: {', '.join(f'{n:,}' for n in sizes[:_SHOWN])} records{more}"
+
+
+def _pairs(dataset: xr.Dataset) -> str:
+    return f"{dataset.sizes['pair']:,} pairs of events, not stored"
+
+
+def _correlations(dataset: xr.Dataset) -> str:
+    correlation = dataset["correlation"].values
+    known = correlation[np.isfinite(correlation)]
+    middle = f", median {np.median(known):.3f}" if known.size else ""
+    return f"{known.size:,} of {_records(dataset)} correlations of {_phases(dataset)}{middle}"
+
+
+def _phases(dataset: xr.Dataset) -> str:
+    return ", ".join(sorted(set(map(str, dataset["phase"].values))))
+
+
+def _repeaters(dataset: xr.Dataset) -> str:
+    inside = int((dataset["sequence"].values >= 0).sum())
+    return f"{inside:,} of {dataset.sizes['event']:,} events in {dataset.sizes['sequence_id']:,} sequences"
+
+
+def _relocation(dataset: xr.Dataset) -> str:
+    moved = dataset["cluster"].values >= 0
+    return f"{int(moved.sum()):,} of {len(moved):,} events relocated"
 
 
 def _records(dataset: xr.Dataset) -> str:
@@ -125,4 +154,9 @@ _LINES: dict[str, Callable[[xr.Dataset], str]] = {
     "hmm": _hmm,
     "fingerprints": _fingerprints,
     "clusters": _clusters,
+    "pairs": _pairs,
+    "correlations": _correlations,
+    "candidates": _repeaters,
+    "relocation": _relocation,
+    "repeaters": _repeaters,
 }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import uuid4
 
 import dask.base
 from dask.base import persist
-from dask.graph_manipulation import clone
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+from dask.optimization import cull
 
-if TYPE_CHECKING:
-    from dask.delayed import Delayed
+from specufex_dask.blocks import one_task_each
 
 _MOMENT = 1.0  # seconds
 
@@ -31,31 +33,34 @@ def spread(lazy: list[Delayed]) -> list[Delayed]:
     """`lazy` on the workers of a cluster, the same number on each: Dask would send more to who is free just then.
 
     Returns when they are there. That each belongs to a worker ends with that: what goes lost with a worker
-    later, any may make again. Where one dies before, they go to any, as Dask waits for ever for
+    later, any may make again. Where one dies before, all begin anew, as Dask waits for ever for
     workers that were named and have all died.
     """
-    active, names = client(), addresses()[: len(lazy)]
-    if len(names) > 1:
-        result: list[Any] = [None] * len(lazy)
-        for i, name in enumerate(names):
-            result[i :: len(names)] = active.persist(lazy[i :: len(names)], workers=[name], allow_other_workers=True)
-        if _all_there(active, names, result):
-            return result
-        lazy = list(clone(*lazy))  # by other names, or they would wait for the dead as well
+    while len(names := addresses()[: len(lazy)]) > 1:
+        futures, tasks = _sent(lazy, names)
+        while _all_live(names) and any(future.status == "pending" for future in futures):
+            _wait(futures)
+        client().sync(client().scheduler.set_restrictions, worker=dict.fromkeys(tasks))
+        if _all_live(names):  # after they were set free: of one that dies from now on others do the work
+            return [Delayed(future.key, {future.key: future}) for future in futures]
     return list(persist(*lazy))
 
 
-def _all_there(active: Any, names: list[str], pieces: list[Any]) -> bool:  # noqa: ANN401 - a distributed.Client
-    """Wait for `pieces`, and then let go of the wish for workers; False if one of those named dies before."""
-    from distributed import futures_of
+def _sent(lazy: list[Delayed], names: list[str]) -> tuple[list[Any], list[str]]:
+    """Futures of `lazy`, each sent to the next of the workers `names`, and all tasks that are theirs alone."""
+    keys = [each.key for each in lazy]
+    graph = one_task_each(HighLevelGraph.merge(*(each.__dask_graph__() for each in lazy)), keys)
+    named = {key: f"piece-{uuid4()}" for key in graph}
+    tasks = {named[key]: task.substitute(named, key=named[key]) for key, task in graph.items()}
+    futures: list[Any] = [None] * len(lazy)
+    for i, name in enumerate(names):
+        part = [named[key] for key in keys[i :: len(names)]]
+        futures[i :: len(names)] = client().get(cull(tasks, part)[0], part, workers=[name], sync=False)
+    return futures, list(tasks)
 
-    futures = futures_of(pieces)  # type: ignore[no-untyped-call]
-    while any(future.status == "pending" for future in futures):
-        _wait(futures)
-        if not set(names) <= set(addresses()):
-            return False
-    active.sync(active.scheduler.set_restrictions, worker={future.key: None for future in futures})
-    return True
+
+def _all_live(names: list[str]) -> bool:
+    return set(names) <= set(addresses())
 
 
 def _wait(futures: list[Any]) -> None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from castagnoli import crc32c
 from replica import channel_day
 
 from specufex_dask.miniseed import table
@@ -242,25 +243,7 @@ def _another(old: Any, kind: str, rng: np.random.Generator) -> Any:
 def _sign(content: bytearray, first: int, end: int) -> None:
     """Write the right CRC into a record of version 3, whatever else it says."""
     content[first + 28 : first + 32] = bytes(4)
-    content[first + 28 : first + 32] = struct.pack("<I", _crc32c(bytes(content[first:end])))
-
-
-@lru_cache(1)
-def _crc_table() -> tuple[int, ...]:
-    made = []
-    for i in range(256):
-        value = i
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        made.append(value)
-    return tuple(made)
-
-
-def _crc32c(content: bytes) -> int:
-    lookup, value = _crc_table(), 0xFFFFFFFF
-    for byte in content:
-        value = lookup[(value ^ byte) & 255] ^ value >> 8
-    return value ^ 0xFFFFFFFF
+    content[first + 28 : first + 32] = struct.pack("<I", crc32c(bytes(content[first:end])))
 
 
 def _cut(content: bytearray, sound: Base, rng: np.random.Generator) -> None:

@@ -117,8 +117,8 @@ def test_a_damaged_channel_does_not_take_the_others_with_it(tmp_path: Path) -> N
 def test_a_record_with_more_numbers_than_fit_into_it_is_damaged(tmp_path: Path) -> None:
     samples = _file(tmp_path / "a")
     content = bytearray((tmp_path / "a").read_bytes())
-    assert content[60] == 11, "the first record is in Steim's second code"
-    content[60] = 1  # two bytes a sample, of which 448 bytes hold fewer than the header tells
+    assert content[52] == 11, "the first record is in Steim's second code"
+    content[52] = 5  # eight bytes a sample, of which 448 bytes hold fewer than the header tells
     (tmp_path / "a").write_bytes(content)
     contents = read_file(str(tmp_path / "a"), set(NAMES))
     assert contents.damaged == {NAMES[0]}
@@ -129,13 +129,14 @@ def test_a_record_with_more_numbers_than_fit_into_it_is_damaged(tmp_path: Path) 
 def test_a_record_of_no_byte_order_is_not_read_in_the_wrong_one(tmp_path: Path) -> None:
     samples = _file(tmp_path / "a", encoding="INT32", byteorder="<")
     content = bytearray((tmp_path / "a").read_bytes())
-    assert content[61] == 0, "little"
-    content[61] = 127
+    assert content[512 + 53] == 0, "little"
+    content[512 + 53] = 127
     (tmp_path / "a").write_bytes(content)
     contents = read_file(str(tmp_path / "a"), set(NAMES))
     assert contents.is_broken
-    (rest,) = contents.segments[NAMES[0]]
-    np.testing.assert_array_equal(rest.samples, samples[NAMES[0]][112:])
+    first, rest = contents.segments[NAMES[0]]
+    np.testing.assert_array_equal(first.samples, samples[NAMES[0]][:114])
+    np.testing.assert_array_equal(rest.samples, samples[NAMES[0]][228:])
 
 
 def test_a_rate_of_ages_ends_somewhere(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from specufex_dask.config import run
 from specufex_dask.simulate import simulate
 from specufex_dask.store import load, stages
 from specufex_dask.study import Study, read_study
+from specufex_dask.summary import summary
 
 if TYPE_CHECKING:
     from specufex_dask.simulate import Simulation
@@ -43,7 +45,9 @@ def ran(made: Simulation, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stu
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPECUFEX_DASK_REPEATERS", made.folder)
         options = _settings(tmp_path_factory.mktemp("study"))
-        return run(STUDY, announce=lambda stage, *_: told.append(stage), **options), told
+        return run(
+            STUDY, announce=lambda stage, dataset, _: told.append(f"{stage}: {summary(stage, dataset)}"), **options
+        ), told
 
 
 def _truth(made: Simulation) -> dict[str, tuple[int, str]]:
@@ -53,8 +57,11 @@ def _truth(made: Simulation) -> dict[str, tuple[int, str]]:
 
 def test_all_stages_are_made_and_saved(ran: tuple[Study, list[str]]) -> None:
     study, told = ran
-    assert told.count("nmf") == told.count("clusters") == len(STATIONS)
-    assert told[-4:] == ["correlations", "candidates", "relocation", "repeaters"]
+    names = [each.partition(":")[0] for each in told]
+    assert names.count("nmf") == names.count("clusters") == len(STATIONS)
+    assert names[-5:] == ["pairs", "correlations", "candidates", "relocation", "repeaters"]
+    assert re.fullmatch(r"correlations: [\d,]+ of [\d,]+ correlations of P, S, median 0\.\d+", told[-4])
+    assert re.fullmatch(r"repeaters: \d+ of 60 events in \d+ sequences", told[-1])
     assert set(stages(study.store)) == {"catalog", "stations", "picks", "relocation", "repeaters"}
     for station in STATIONS:
         assert set(stages(study.store, group=station)) == {"spectrograms", "nmf", "hmm", "fingerprints", "clusters"}
@@ -62,8 +69,7 @@ def test_all_stages_are_made_and_saved(ran: tuple[Study, list[str]]) -> None:
     assert [stages(study.store, group=group) for group in ("P", "S", "candidates")] == [
         ["correlations"], ["correlations"], ["repeaters"]
     ]  # fmt: skip
-    pages = sorted(path.name for path in Path(study.report).parent.glob("*.html"))
-    assert pages == ["study.html", *(f"study.html.{station}.html" for station in STATIONS)]
+    assert Path(study.report).is_file()
 
 
 def test_the_sequences_are_the_true_ones(made: Simulation, ran: tuple[Study, list[str]]) -> None:

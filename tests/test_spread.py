@@ -6,8 +6,10 @@ import os
 import signal
 import time
 from collections import Counter
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from dask.base import compute
 from dask.delayed import delayed
@@ -34,7 +36,9 @@ def _piece(number: int, seconds: float) -> int:
 
 
 def _lazy(seconds: float) -> list[Any]:
-    return [delayed(_piece)(i, seconds, dask_key_name=f"piece-{time.monotonic()}-{i}") for i in range(N_PIECES)]
+    """Pieces of an array: each is several tasks, and they share one."""
+    numbers = delayed(np.arange, pure=False)(N_PIECES)
+    return [delayed(_piece, pure=False)(delayed(getitem, pure=False)(numbers, i), seconds) for i in range(N_PIECES)]
 
 
 def _futures(client: Any, pieces: list[Any]) -> list[Any]:
