@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specufex_dask.simulated_files import Event, Station
-from specufex_dask.simulated_waves import Family, Source, add_glitch, ground_motion, noise_samples
+from specufex_dask.simulated_waves import Family, Source, add_glitch, noise_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,11 +133,11 @@ def draw_record(
     rng = np.random.default_rng([plan.seed, 3, index, number])
     kind = _kind(plan, rng)
     shape: dict[str, Any] = {"n_samples": plan.n_samples, "sampling_rate": plan.sampling_rate}
-    x = ground_motion(source, ray, number, **shape, origin=lead)
+    x = source.motion(ray, number, **shape, origin=lead)
     if kind == "other_event":
         other = plan.families[(event.family + 1) % len(plan.families)].source(rng, rng)
         later = lead + rng.uniform(0.1, 0.5) * plan.n_samples / plan.sampling_rate
-        x += ground_motion(other, ray, number, **shape, origin=later)
+        x += other.motion(ray, number, **shape, origin=later)
     if noise:
         x += plan.noise / nearest * noise_samples(plan.n_samples, plan.sampling_rate, rng)
     if kind == "glitch":

@@ -67,6 +67,11 @@ class Event:
         east = (station.longitude - self.longitude) * _KM_PER_DEGREE * np.cos(np.radians(self.latitude))
         return Ray(float(np.sqrt(north**2 + east**2 + (self.depth_m / 1000) ** 2)))
 
+    def picks_at(self, station: Station) -> tuple[float, float]:
+        """The picks of P and S at `station` [s after the origin time]."""
+        ray = self.ray_to(station)
+        return ray.p_seconds, ray.s_seconds
+
 
 def event_file(path: str, traces: Mapping[str, Array], start_ns: int, sampling_rate: float) -> None:
     """Write the samples [counts] of each channel as one miniSEED file, Steim-2."""
@@ -117,8 +122,7 @@ def _event_xml(event: Event, stations: Sequence[Station]) -> str:
     name = f"{_ID}/event/{event.event_id}"
     picks, arrivals = [], []
     for station in stations:
-        ray = event.ray_to(station)
-        for phase, seconds in (("P", ray.p_seconds), ("S", ray.s_seconds)):
+        for phase, seconds in zip("PS", event.picks_at(station), strict=True):
             pick_id = f"{_ID}/pick/{event.event_id}/{station.station_id}/{phase}"
             picks.append(_pick_xml(pick_id, station.station_id, phase, event.origin_ns + round(seconds * 1000) * 10**6))
             arrivals.append(

@@ -51,6 +51,10 @@ class Source:
         spectrum = brune * (1 + bump)
         return np.asarray(spectrum / np.sqrt(np.mean(spectrum**2)))
 
+    def motion(self, ray: Ray, station: int, *, n_samples: int, sampling_rate: float, origin: float) -> Array:
+        """Velocity (sample,) at a station: see `ground_motion`."""
+        return ground_motion(self, ray, station, n_samples=n_samples, sampling_rate=sampling_rate, origin=origin)
+
 
 @dataclass(frozen=True)
 class Family:
