@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from specufex_dask import access
+from specufex_dask.occupancy import Occupancy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,8 @@ _PATIENCE_SECONDS = 60.0
 _MOST_ATTEMPTS = 6
 _LONGEST_PAUSE_SECONDS = 8.0
 _REQUESTS_AT_A_TIME = 16
-_WHOLE_PARTS = 5
+_CONNECTIONS = 7
+"""For the parts of whole objects, shared by those that the process is reading at the time."""
 _LEAST_PART = 1_000_000
 _AHEAD = 4_000_000
 _MOST_LISTINGS = 64
@@ -48,6 +50,7 @@ class Counts(threading.local):
 
 counts = Counts()
 _requests = threading.BoundedSemaphore(_REQUESTS_AT_A_TIME)
+_whole_reads = Occupancy()
 _Key: TypeAlias = "tuple[str, str]"  # a folder, and the options that open it
 _listings: dict[_Key, tuple[float, dict[str, int]]] = {}
 _DENIED: dict[str, int] = {}
@@ -83,16 +86,21 @@ class Objects:
         """
         if not is_url(path):
             return _counted(Path(path).read_bytes())
-        ahead = self._ahead(path)
+        with _whole_reads as at_once:
+            return self._whole(path, max(1, _CONNECTIONS // at_once))
+
+    def _whole(self, path: str, most_parts: int) -> bytes:
+        ahead = self._ahead(path) if most_parts > 1 else None  # others have work meanwhile
         size = self.size(path)
         if size is None:
             return _counted(_persevering(lambda: bytes(self._file(path).cat_file(path)), path))
         first = min(size, _AHEAD) if ahead else 0
-        n_parts = max(1, min(_WHOLE_PARTS - bool(first), (size - first) // _LEAST_PART))
+        n_parts = max(1, min(most_parts - bool(first), (size - first) // _LEAST_PART))
         edges = [first + (size - first) * i // n_parts for i in range(n_parts + 1)]
         rest = self.read_ranges(path, [each for each in pairwise(edges) if each[0] < each[1]])
         begun = [_counted(_come(ahead, first)) or self.read_ranges(path, [(0, first)])[0]] if ahead and first else []
-        return b"".join(begun + rest)
+        parts = begun + rest
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes from the first to before the last of each of `ranges`; errors are those of `read`."""
