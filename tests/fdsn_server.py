@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from web_server import web_server
 
 from specufex_dask.reading import load_obspy, quiet_obspy
 
@@ -101,12 +102,5 @@ def fdsn_server(made: Simulation) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with web_server(Handler) as host:
+        yield f"http://{host}"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from specufex_dask.hypodd_settings import LayeredModel
+from specufex_dask.hypodd import write_hypodd
+from specufex_dask.hypodd_pairs import Pairing
+from specufex_dask.hypodd_settings import LayeredModel, Settings
 from specufex_dask.kernels.double_difference import first_arrivals
 from specufex_dask.local_frame import LocalFrame
 from specufex_dask.tables import catalog_table, picks_table, stations_table, texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -166,3 +171,17 @@ def shifted_apart(ours: xr.Dataset, theirs: xr.Dataset) -> Array:
     apart: Array = (places[0] - places[1]) * 1000
     apart -= apart.mean(axis=0)
     return apart
+
+
+def write(made: Swarm, folder: Path) -> Path:
+    """HypoDD's files of the swarm, each event paired with its three nearest."""
+    (written,) = write_hypodd(
+        made.catalog, made.stations, made.picks, folder, settings=Settings(MODEL), pairing=Pairing(max_neighbors=3),
+        correlations=made.correlations,
+    )  # fmt: skip
+    return written
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file."""
+    return path.read_text().splitlines()

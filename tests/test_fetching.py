@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import base64
-import threading
 import traceback
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
+from web_server import web_server
 
 from specufex_dask.catalog import read_catalog, read_picks, read_stations
 from specufex_dask.fetching import fetch
@@ -56,15 +56,8 @@ def _website(content: bytes, *, promised: int | None = None) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with web_server(Handler) as host:
+        yield host
 
 
 def _assert_secretive(caught: pytest.ExceptionInfo[Any]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from relocated import MODEL, swarm
+from relocated import MODEL, lines, swarm, write
 
 from specufex_dask.catalog import read_catalog, read_picks
 from specufex_dask.hypodd import read_hypodd, write_hypodd, write_relocation
@@ -55,20 +55,12 @@ def made() -> Swarm:
 
 @pytest.fixture(scope="module")
 def folder(made: Swarm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    (written,) = write_hypodd(
-        made.catalog, made.stations, made.picks, tmp_path_factory.mktemp("hypodd"), settings=Settings(MODEL),
-        pairing=Pairing(max_neighbors=3), correlations=made.correlations,
-    )  # fmt: skip
-    return written
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()
+    return write(made, tmp_path_factory.mktemp("hypodd"))
 
 
 def test_events_and_stations_stand_in_their_columns(made: Swarm, folder: Path) -> None:
-    assert _lines(folder / "event.sel") == _lines(folder / "event.dat")
-    rows = [fortran(EVENT, line) for line in _lines(folder / "event.dat")]
+    assert lines(folder / "event.sel") == lines(folder / "event.dat")
+    rows = [fortran(EVENT, line) for line in lines(folder / "event.dat")]
     catalog = made.catalog
     assert [row[9] for row in rows] == [int(each) for each in catalog.event_id.values]
     times = [f"{d // 10000}-{d // 100 % 100:02d}-{d % 100:02d}" for d in (row[0] for row in rows)]
@@ -77,7 +69,7 @@ def test_events_and_stations_stand_in_their_columns(made: Swarm, folder: Path) -
     assert np.abs((found - catalog.origin_time.values).astype(np.int64)).max() <= 5_000_000
     for column, name, half in ((2, "latitude", 5e-5), (3, "longitude", 5e-5), (4, "depth", 5e-4), (5, "magnitude", 0)):
         np.testing.assert_allclose([row[column] for row in rows], catalog[name], atol=half * 1.01)
-    stations = [line.split() for line in _lines(folder / "station.dat")]
+    stations = [line.split() for line in lines(folder / "station.dat")]
     assert [row[0] for row in stations] == [f"XXS{i:02d}" for i in range(6)]
     np.testing.assert_allclose([float(row[1]) for row in stations], made.stations.latitude, atol=6e-7)
     np.testing.assert_allclose([float(row[2]) for row in stations], made.stations.longitude, atol=6e-7)
@@ -119,7 +111,7 @@ def test_differences_of_picks_stand_in_their_columns(made: Swarm, folder: Path) 
         )
     }
     seen: set[frozenset[int]] = set()
-    for line in _lines(folder / "dt.ct"):
+    for line in lines(folder / "dt.ct"):
         if line.startswith("#"):
             _, first, second = fortran(PAIR, line)
             assert frozenset((first, second)) not in seen
@@ -168,13 +160,13 @@ def test_correlations_too_low_or_without_a_lag_are_left_out(made: Swarm, tmp_pat
     (written,) = write_hypodd(
         made.catalog, made.stations, made.picks, tmp_path, settings=Settings(MODEL), correlations=weak
     )
-    lines = [line for line in _lines(written / "dt.cc") if not line.startswith("#")]
-    assert len(lines) == weak.sizes["record"] - 15
+    kept = [line for line in lines(written / "dt.cc") if not line.startswith("#")]
+    assert len(kept) == weak.sizes["record"] - 15
 
 
 def test_pairs_of_events_are_those_of_ph2dt(data_dir: Path, tmp_path: Path) -> None:
     example = data_dir / "relocation/example1"
-    stations = np.array([line.split()[:3] for line in _lines(example / "station.dat")])
+    stations = np.array([line.split()[:3] for line in lines(example / "station.dat")])
     network = stations_table(
         {
             "station_id": texts([f"{each[:2]}.{each[2:]}..EHZ" for each in stations[:, 0]]),
@@ -191,7 +183,7 @@ def test_pairs_of_events_are_those_of_ph2dt(data_dir: Path, tmp_path: Path) -> N
     ours, theirs = (dict(_both_ways(path / "dt.ct")) for path in (written, example))
     assert len(ours) == len(theirs) == 101
     assert ours == theirs
-    assert how.lines("station.dat", "El16.pha")[-1].split() == _lines(example / "ph2dt.inp")[13].split()
+    assert how.lines("station.dat", "El16.pha")[-1].split() == lines(example / "ph2dt.inp")[13].split()
 
 
 def _both_ways(path: Path) -> Iterator[tuple[tuple[str, ...], list[tuple[object, ...]]]]:
@@ -212,7 +204,7 @@ def test_a_relocation_read_and_written_again_is_byte_equal(data_dir: Path, tmp_p
     relocation = read_hypodd(source)
     write_relocation(relocation, tmp_path / "again.reloc")
     assert (tmp_path / "again.reloc").read_bytes() == source.read_bytes()
-    rows = [fortran(RELOC, line) for line in _lines(source)]
+    rows = [fortran(RELOC, line) for line in lines(source)]
     names = ["latitude", "longitude", "depth", "x", "y", "z", "error_x", "error_y", "error_z"]
     for column, name in enumerate(names, start=1):
         assert relocation[name].values.tolist() == [row[column] for row in rows]

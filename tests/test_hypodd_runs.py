@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import xarray as xr
-from relocated import MODEL, swarm
+from relocated import MODEL, lines, swarm, write
 
 import specufex_dask as sx
 from specufex_dask.correlation import correlate
@@ -31,15 +31,7 @@ def made() -> Swarm:
 
 @pytest.fixture(scope="module")
 def folder(made: Swarm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    (written,) = write_hypodd(
-        made.catalog, made.stations, made.picks, tmp_path_factory.mktemp("hypodd"), settings=Settings(MODEL),
-        pairing=Pairing(max_neighbors=3), correlations=made.correlations,
-    )  # fmt: skip
-    return written
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()
+    return write(made, tmp_path_factory.mktemp("hypodd"))
 
 
 def test_sequences_have_folders_and_ids_come_back(made: Swarm, tmp_path: Path) -> None:
@@ -56,7 +48,7 @@ def test_sequences_have_folders_and_ids_come_back(made: Swarm, tmp_path: Path) -
     assert relocation.event_id.values.tolist() == [f"long-{i:020d}" for i in (0, 1, 2, 4, 5)]
     assert relocation.cluster.values.tolist() == [0, 0, 0, 1, 1]
     assert relocation.attrs["stage"] == "relocation"
-    assert [int(line.split()[0]) for line in _lines(folders[0] / "hypoDD.reloc")] == [1, 2, 3]
+    assert [int(line.split()[0]) for line in lines(folders[0] / "hypoDD.reloc")] == [1, 2, 3]
     assert read_hypodd(folders[1] / "hypoDD.reloc").event_id.values.tolist() == [f"long-{i:020d}" for i in (4, 5)]
     with pytest.raises(ValueError, match="got 7 sequences, none of two events, expected one at least"):
         write_hypodd(long, made.stations, picks, tmp_path, settings=Settings(MODEL), sequence=np.arange(7))
@@ -161,10 +153,10 @@ def test_correlated_waveforms_set_right_what_picks_are_off_by(tmp_path: Path) ->
     (written,) = write_hypodd(
         catalog, stations, picks, tmp_path / "hypodd", settings=Settings(MODEL), correlations=correlations
     )
-    numbers = dict(line.split(",") for line in _lines(written / "event_ids.csv"))
+    numbers = dict(line.split(",") for line in lines(written / "event_ids.csv"))
     travelled = [_travelled(each, catalog) for each in (true, picks)]
     off: list[list[float]] = []
-    for line in _lines(written / "dt.cc"):
+    for line in lines(written / "dt.cc"):
         words = line.split()
         if words[0] == "#":
             first, second = (numbers[each] for each in words[1:3])

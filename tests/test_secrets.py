@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gzip
 import logging
-import threading
 import traceback
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import buckets
 import pytest
 import xarray as xr
 import yaml
+from web_server import web_server
 
 import specufex_dask as sx
 from specufex_dask.cli import main
@@ -136,15 +136,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def _website(folder: str) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=folder))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with web_server(partial(_Handler, directory=folder)) as host:
+        yield host
 
 
 def test_a_signed_website_is_read_and_its_signature_kept_to_itself(made: Simulation, tmp_path: Path) -> None:
