@@ -24,6 +24,11 @@ class Request:
     range: tuple[int, int | None] | None = None
 
     @property
+    def first_byte(self) -> int:
+        """Of what it asks for."""
+        return self.range[0] if self.range else 0
+
+    @property
     def reads_object(self) -> bool:
         """Whether it asks for the content of an object, not for a list or for its size."""
         return self.method == "GET" and self.path.strip("/").count("/") > 0
@@ -53,8 +58,8 @@ class Fault:
     first byte.
 
     `times`: the first so many requests, `times_each`: the first so many of each object. `probability`
-    with `seed`: the n-th request for the same bytes of the same object has one fate, in whatever order
-    requests come. The first rule that applies acts, alone.
+    with `seed`: the n-th request for bytes of an object from the same one on has one fate, in whatever
+    order requests come and however many bytes each wants. The first rule that applies acts, alone.
     """
 
     kind: Kind
@@ -78,5 +83,5 @@ class Fault:
 
 
 def _chance(seed: int, request: Request, number: int) -> float:
-    text = repr((seed, request.method, request.path, request.query, request.range, number))
+    text = repr((seed, request.method, request.path, request.query, request.first_byte, number))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

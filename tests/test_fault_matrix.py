@@ -35,9 +35,12 @@ SHARES = (0.01, 0.1, 1.0)
 """Of the requests; 1.0 is of those for one object."""
 PASSING: tuple[Kind, ...] = ("500", "503", "error_body", "reset", "cut", "short", "delay", "stall")
 """What is made good by asking again, or by waiting."""
-STAYING: dict[Kind, set[str]] = {"404": {"missing", "short", "gappy"}}
-"""The flags of records of an object to whose requests it always happens, where they are not these:"""
 UNREADABLE = {"unreadable", "short", "gappy"}
+"""The flags of records of an object to whose requests it happens, where they are not these:"""
+STAYING: dict[Kind, set[str]] = {
+    "404": {"missing", "short", "gappy"},
+    "corrupt": UNREADABLE | {"wrong_sampling_rate"},  # a byte of a header may be the rate's
+}
 
 
 @dataclass
@@ -128,7 +131,9 @@ def _fault(way: Way, kind: Kind, share: float) -> Fault:
     seconds = 0.1 if kind == "delay" else 30.0
     if share == 1.0:
         return Fault(kind, reads(re.escape(way.victim)), seconds=seconds)
-    seed = next(i for i in range(10_000) if any(_chance(i, each, 1) < share for each in way.requests))
+    # Into how many ranges an object is parted depends on how many are being read: the first of them always comes.
+    certain = {each.path: each for each in sorted(way.requests, key=lambda each: -each.first_byte)}.values()
+    seed = next(i for i in range(10_000) if any(_chance(i, each, 1) < share for each in certain))
     return Fault(kind, reads(r"\.ms$"), probability=share, seed=seed, at=0.3, seconds=seconds)
 
 
