@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import string
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,23 +90,28 @@ class PathTemplate:
         """What a recipe says of the archive: the template, without what may be secret in its URL."""
         return shown(self.text)
 
-    @property
+    @cached_property
     def is_continuous(self) -> bool:
         """Whether the files are of hours or days, whatever happened in them."""
         return bool(self.fields & _TIME_WIDTHS.keys()) and not self.fields & _EVENT_FIELDS
+
+    @cached_property
+    def _period_ns(self) -> int:
+        """How long a continuous file lasts."""
+        return _HOUR_NS if "hour" in self.fields else 24 * _HOUR_NS
 
     def sources(self, event_id: str, station_id: str, times_ns: Iterable[int]) -> tuple[str, ...]:
         """The files that hold a record: `times_ns` are its origin, then the ends of its window."""
         origin_ns, *ends_ns = times_ns
         if not self.is_continuous:
             return (_named(self.text, event_id, station_id, origin_ns),)
-        hours = [time // _HOUR_NS for time in (self._begun(*ends_ns) if ends_ns else [origin_ns])]
-        return tuple(dict.fromkeys(_of_hour(self.text, station_id, hour) for hour in hours))
+        period_ns = self._period_ns
+        begins_ns = [time // period_ns * period_ns for time in (self._begun(*ends_ns) if ends_ns else [origin_ns])]
+        return tuple(dict.fromkeys([_continuous(self.text, station_id, begin_ns) for begin_ns in begins_ns]))
 
     def _begun(self, first_ns: int, last_ns: int) -> list[int]:
         """A time in each file that may hold a window: the last record of a file may run into the time of the next."""
-        step = _HOUR_NS if "hour" in self.fields else 24 * _HOUR_NS
-        return [first_ns - LONGEST_RECORD_NS, *range(first_ns, last_ns, step), last_ns]
+        return [first_ns - LONGEST_RECORD_NS, *range(first_ns, last_ns, self._period_ns), last_ns]
 
     def read(
         self, source: str, wanted: Collection[str], *, span_ns: tuple[int, int] | None, header_only: bool = False
@@ -240,9 +245,9 @@ def _named(template: str, event_id: str, station_id: str, time_ns: int) -> str:
 
 
 @lru_cache(4096)  # many records are of one file
-def _of_hour(template: str, station_id: str, hour: int) -> str:
-    """The continuous file that has the time at so many hours since 1970."""
-    return _named(template, "", station_id, hour * _HOUR_NS)
+def _continuous(template: str, station_id: str, begin_ns: int) -> str:
+    """The continuous file whose time begins at `begin_ns`."""
+    return _named(template, "", station_id, begin_ns)
 
 
 def _calendar(time_ns: int) -> dict[str, _Padded]:

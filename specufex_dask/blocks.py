@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from functools import partial
 from inspect import Parameter, signature
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -22,10 +23,11 @@ import numpy as np
 from dask._task_spec import Task, TaskRef, convert_legacy_graph  # no public name
 from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
+from dask.layers import ArrayValuesDep
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import xarray as xr
@@ -50,9 +52,16 @@ _TAKEN = {"function"} | {
 """Names that dask takes for its own parameters, so that a constant of that name would never reach its task."""
 
 
+def in_blocks(values: np.ndarray[Any, Any], sizes: tuple[int, ...]) -> ArrayValuesDep:
+    """`values` (record,) for `map_records` in blocks of `sizes`: each lies in its own task, and is none to be sent."""
+    edges = np.cumsum((0, *sizes)).tolist()
+    blocks = {(i,): values[first:last] for i, (first, last) in enumerate(pairwise(edges))}
+    return ArrayValuesDep((sizes,), blocks)
+
+
 def map_records(
     function: Callable[..., Results],
-    arrays: list[da.Array],
+    arrays: Sequence[da.Array | ArrayValuesDep],
     outputs: Outputs,
     /,
     *,
@@ -61,7 +70,7 @@ def map_records(
 ) -> dict[str, da.Array]:
     """Apply `function` to each block of records of `arrays`; return one lazy array an output.
 
-    `arrays` (record, …) share their chunks along `record` and have one chunk elsewhere.
+    `arrays` (record, …), lazy or `in_blocks`, share their chunks along `record` and have one chunk elsewhere.
     `function(*blocks, **constants)` returns a dict of arrays (record of the block, …), whose
     trailing shapes and dtypes `outputs` declares. The function runs once a block, however many
     of its results are computed together; `regrouped` are the records of each block of these, where
@@ -73,16 +82,18 @@ def map_records(
         msg = f"got constants named {taken}, expected names that dask does not take for itself: rename them."
         raise ValueError(msg)
     shared = {name: delayed(value, traverse=False) for name, value in constants.items()}
-    operands = [item for i, a in enumerate(arrays) for item in (a, ("record", *(f"{i}_{k}" for k in range(1, a.ndim))))]
+    axes = [("record", *(f"{i}_{k}" for k in range(1, len(a.numblocks)))) for i, a in enumerate(arrays)]
+    operands = [item for pair in zip(arrays, axes, strict=True) for item in pair]
     packed = da.blockwise(
         _pack,
         ("record",),
         *operands,
         adjust_chunks={"record": 1},
+        align_arrays=False,
         concatenate=True,
         dtype=object,
         meta=np.empty(0, dtype=object),
-        name=f"{function.__name__}-{dask.base.tokenize(function, outputs, [a.name for a in arrays], constants)}",
+        name=f"{function.__name__}-{dask.base.tokenize(function, outputs, arrays, constants)}",
         function=function,
         **shared,
     )

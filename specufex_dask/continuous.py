@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from bisect import bisect
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from specufex_dask.miniseed import Table, is_miniseed, table
 from specufex_dask.objects import DamagedObjectError, Objects, is_url
-from specufex_dask.reading import once_more, read_bytes
+from specufex_dask.reading import joined, once_more, read_parts
 from specufex_dask.segments import Segment, UnreadableFileError
 from specufex_dask.sparse import FAR, NEAR, read_sparsely
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Array = np.ndarray[Any, Any]
+_DECODING = threading.Lock()
+"""Held by the thread that decodes: several, which take the interpreter from each other, need twice the time in all."""
 
 
 class NotMiniseedError(Exception):
@@ -45,7 +50,7 @@ def read_windows(
     Raises
     ------
     FileNotFoundError, PermissionError, ConnectionError
-        See `specufex_dask.objects.Objects.read`.
+        See `specufex_dask.objects.Objects.read_parts`.
     UnreadableFileError
         The object holds nothing that can be read.
     NotMiniseedError
@@ -53,22 +58,48 @@ def read_windows(
     """
     return once_more(
         path,
-        lambda: _stretches(_records(objects, path, windows_ns, in_order=in_order), station_id, windows_ns),
+        lambda: _read(objects, path, station_id, windows_ns, in_order=in_order),
         lambda stretches: not any(each.damaged or each.others_damaged for each in stretches),
     )
 
 
-def _records(objects: Objects, path: str, windows_ns: Array, *, in_order: bool) -> Table:
-    found = _sparsely(objects, path, windows_ns) if in_order else None
-    if found is not None:
-        return found
-    content = read_bytes(path, objects)
+def _read(
+    objects: Objects, path: str, station_id: Sequence[str], windows_ns: Array, *, in_order: bool
+) -> list[Stretch]:
+    records = _sparsely(objects, path, windows_ns) if in_order else None
+    parts = read_parts(path, objects) if records is None else []
+    with _DECODING:
+        if records is None:
+            records = _records(parts, path, windows_ns, in_order=in_order)
+        return _stretches(records, station_id, windows_ns)
+
+
+def _records(parts: list[bytes], path: str, windows_ns: Array, *, in_order: bool) -> Table:
+    """Those of the object that `parts` make up, or of one in order at least those of the windows."""
+    if in_order and is_url(path):  # the headers of all records take longer to read than the samples that are wanted
+        found = read_sparsely(partial(_ranges, parts), sum(map(len, parts)), windows_ns, NEAR)
+        if found is not None:
+            return found
+    content = joined(parts, path)
     if not is_miniseed(content):
         raise NotMiniseedError
     try:
         return table(content)
     except UnreadableFileError:
         raise NotMiniseedError from None  # for libmseed, that is: ObsPy may see one in it
+
+
+def _ranges(parts: list[bytes], ranges: list[tuple[int, int]]) -> list[bytes]:
+    """The bytes of `ranges` [first, end] of what `parts` make up."""
+    ends = list(accumulate(map(len, parts)))
+
+    def one(first: int, end: int) -> bytes:
+        i = bisect(ends, first)
+        begin = ends[i] - len(parts[i])
+        found = parts[i][first - begin : end - begin]
+        return found if end <= ends[i] else found + one(ends[i], end)
+
+    return [one(first, end) for first, end in ranges]
 
 
 def _sparsely(objects: Objects, path: str, windows_ns: Array) -> Table | None:
@@ -86,8 +117,7 @@ def _sparsely(objects: Objects, path: str, windows_ns: Array) -> Table | None:
 
 
 def _stretches(records: Table, station_id: Sequence[str], windows_ns: Array) -> list[Stretch]:
-    pairs = zip(station_id, windows_ns.tolist(), strict=True)
-    rows = [records.rows(name, first, last) for name, (first, last) in pairs]
+    rows = records.rows_of(station_id, windows_ns)
     every = np.unique(np.concatenate(rows))
     samples = records.decode_all(every)
     if samples is None and len(rows) > 1:  # what one window has does not change another
@@ -117,14 +147,12 @@ def _segments(
     place = np.floor((records.start_ns[flat] - records.start_ns[head]) * rate / 1e9 + 0.5)  # as `Segment.index` has it
     fits = (place == n_before - n_before[first]) & (flat - head == np.arange(len(flat)) - first)
     fits &= (records.sampling_rate[flat] == rate) & (rate > 0) & (rate < np.inf)
-    n_samples = np.bincount(window, records.n_samples[flat], len(rows)).astype(int).tolist()
     is_one = (n_rows > 0) & (np.bincount(window, ~fits, len(rows)) == 0)
-    for each, fit, n in zip(rows, is_one.tolist(), n_samples, strict=True):
-        if not fit:
-            yield None
-            continue
-        begin, row = int(begins[every.searchsorted(each[0])]), each[0]
-        yield Segment(int(records.start_ns[row]), float(records.sampling_rate[row]), n, samples[begin : begin + n])
+    n_samples = np.bincount(window, records.n_samples[flat], len(rows)).astype(int)
+    heads = flat[np.where(is_one, np.cumsum(n_rows) - n_rows, 0)]
+    told = is_one, begins[every.searchsorted(heads)], records.start_ns[heads], records.sampling_rate[heads], n_samples
+    for fit, begin, start_ns, rate_hz, n in zip(*(each.tolist() for each in told), strict=True):
+        yield Segment(start_ns, rate_hz, n, samples[begin : begin + n]) if fit else None
 
 
 def _by_record(records: Table, rows: Array) -> Stretch:

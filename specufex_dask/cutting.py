@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -50,7 +50,7 @@ class Cut:
         """Length of a record [s]."""
         return self.n_samples / self.sampling_rate
 
-    @property
+    @cached_property
     def padding_seconds(self) -> float:
         """What is read beyond either end of a window [s]."""
         if self.window is None:
@@ -79,6 +79,28 @@ class _Stretch(NamedTuple):
     @property
     def window(self) -> slice:
         return slice(self.before, self.before + self.n_window)
+
+
+def cut_plainly(segments: Sequence[Sequence[Segment]], anchor_ns: Sequence[int], how: Cut) -> list[Record | None]:
+    """The record, as of `cut`, of each window that one segment has whole and nothing is done to; None of any other."""
+    records: list[Record | None] = [None] * len(segments)
+    if how.window is None or how.from_file_start or how.responses or not how.preprocess.does_nothing:
+        return records
+    which = [i for i, parts in enumerate(segments) if len(parts) == 1 and parts[0].start_ns != NOT_A_TIME]
+    parts = [segments[i][0] for i in which]
+    begin_ns, rate = np.array([part.start_ns for part in parts]), np.array([part.sampling_rate for part in parts])
+    start_ns = np.array(anchor_ns)[which] + round(how.window[0] * _SECOND_NS)
+    first = np.floor((start_ns - begin_ns) * rate / 1e9 + 0.5).astype(np.int64)  # as `Segment.index` has it
+    is_whole = (first >= 0) & (first + how.n_samples <= np.array([part.n_samples for part in parts]))
+    is_whole &= abs(rate / how.sampling_rate - 1) <= RATE_TOLERANCE
+    window_ns = begin_ns + np.rint(first * 1e9 / rate).astype(np.int64)
+    told = zip(which, parts, is_whole.tolist(), first.tolist(), window_ns.tolist(), strict=True)
+    for i, part, fits, index, time_ns in told:
+        if fits:
+            samples = part.samples[index : index + how.n_samples]
+            flag = _defect(samples, how.max_flat)
+            records[i] = Record(flag, time_ns, None if flag else samples)
+    return records
 
 
 def cut(segments: Sequence[Segment], anchor_ns: int, how: Cut, station_id: str = "") -> Record:
@@ -198,6 +220,9 @@ def _coverage(stretch: _Stretch, max_gap: float) -> int:
 def _defect(samples: Array, max_flat: float) -> int:
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
         return FLAG["not_finite"]
+    step = int(max_flat * samples.size) // 2  # two of these samples are in any run that is too long
+    if step and not (samples[step::step] == samples[:-step:step]).any():
+        return FLAG["usable"]
     changes = np.flatnonzero(samples[1:] != samples[:-1])
     if changes.size == 0:
         return FLAG["constant"]

@@ -60,24 +60,39 @@ class Table:
         return ends
 
     @cached_property
-    def _channels(self) -> dict[str, tuple[Array, Array, Array, int]]:
-        """Of each channel: rows in the order of their starts; these; the latest end up to each; half a sample [ns]."""
+    def _channels(self) -> dict[str, tuple[Array, Array, Array, int, bool]]:
+        """Of each channel: rows in the order of their starts; these; the latest end up to each; half a sample [ns].
+
+        And whether they end in that order too.
+        """
         found = {}
         names = set(self.station_id.tolist())
         for name in names:
             rows = np.flatnonzero(self.station_id == name) if len(names) > 1 else np.arange(len(self.station_id))
             rows = rows[np.argsort(self.start_ns[rows], kind="stable")]
             half = int(0.5 * _NS / max(self.sampling_rate[rows].min(), 1e-9))
-            found[name] = rows, self.start_ns[rows], np.maximum.accumulate(self.end_ns[rows]), half
+            ends = self.end_ns[rows]
+            latest = np.maximum.accumulate(ends)
+            found[name] = rows, self.start_ns[rows], latest, half, bool((latest == ends).all())
         return found
 
     def rows(self, station_id: str, first_ns: int, last_ns: int) -> Array:
         """The records of a channel that hold samples of a window, in the order of their times."""
-        if station_id not in self._channels:
-            return np.empty(0, int)
-        rows, starts, latest, half = self._channels[station_id]
-        near = rows[latest.searchsorted(first_ns - half) : starts.searchsorted(last_ns + half, side="right")]
-        return near[self.end_ns[near] + half >= first_ns]
+        return self.rows_of([station_id], np.array([[first_ns, last_ns]]))[0]
+
+    def rows_of(self, station_id: Sequence[str], windows_ns: Array) -> list[Array]:
+        """`rows` of each of `windows_ns` (window, 2) [first, last] of the channels `station_id` (window,)."""
+        found = [np.empty(0, int)] * len(station_id)
+        names = np.array(station_id, dtype=object)
+        for name in self._channels.keys() & set(station_id):
+            which = np.flatnonzero(names == name)
+            rows, starts, latest, half, in_order = self._channels[name]
+            first_ns, last_ns = windows_ns[which].T
+            begins, ends = latest.searchsorted(first_ns - half), starts.searchsorted(last_ns + half, side="right")
+            for i, begin, end in zip(which.tolist(), begins.tolist(), ends.tolist(), strict=True):
+                near = rows[begin:end]
+                found[i] = near if in_order else near[self.end_ns[near] + half >= windows_ns[i, 0]]
+        return found
 
     def headers(self, rows: Array) -> list[Segment]:
         """Each of `rows` without its samples."""

@@ -72,8 +72,8 @@ class Objects:
     def __dask_tokenize__(self) -> str:
         return "objects"
 
-    def read(self, path: str) -> bytes:
-        """The whole object.
+    def read_parts(self, path: str) -> list[bytes]:
+        """The parts that make up the whole object: to join them takes as long as to decode what is in them.
 
         Raises
         ------
@@ -85,22 +85,21 @@ class Objects:
             What comes is not whole.
         """
         if not is_url(path):
-            return _counted(Path(path).read_bytes())
+            return [_counted(Path(path).read_bytes())]
         with _whole_reads as at_once:
             return self._whole(path, max(1, _CONNECTIONS // at_once))
 
-    def _whole(self, path: str, most_parts: int) -> bytes:
+    def _whole(self, path: str, most_parts: int) -> list[bytes]:
         ahead = self._ahead(path) if most_parts > 1 else None  # others have work meanwhile
         size = self.size(path)
         if size is None:
-            return _counted(_persevering(lambda: bytes(self._file(path).cat_file(path)), path))
+            return [_counted(_persevering(lambda: bytes(self._file(path).cat_file(path)), path))]
         first = min(size, _AHEAD) if ahead else 0
         n_parts = max(1, min(most_parts - bool(first), (size - first) // _LEAST_PART))
         edges = [first + (size - first) * i // n_parts for i in range(n_parts + 1)]
         rest = self.read_ranges(path, [each for each in pairwise(edges) if each[0] < each[1]])
         begun = [_counted(_come(ahead, first)) or self.read_ranges(path, [(0, first)])[0]] if ahead and first else []
-        parts = begun + rest
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return begun + rest
 
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes from the first to before the last of each of `ranges`; errors are those of `read`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -83,7 +83,7 @@ class Preprocess:
     zero_phase: bool = True
     resample: bool = False
 
-    @property
+    @cached_property
     def padding_seconds(self) -> float:
         """What is read beyond either end of a window: the taper and four periods of the lower corners."""
         periods = _PERIODS_OF_PADDING / self.bandpass[0] if self.bandpass else 0.0
@@ -97,7 +97,7 @@ class Preprocess:
         absent = ("inventory",) if self.response else _OF_RESPONSE
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in absent}
 
-    @property
+    @cached_property
     def does_nothing(self) -> bool:
         """Whether samples at the right rate come out as they are."""
         return not (self.demean or self.detrend or self.taper or self.response or self.bandpass)

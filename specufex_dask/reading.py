@@ -133,9 +133,19 @@ def _read(
 
 
 def read_bytes(path: str, objects: Objects) -> bytes:
-    """The content of the file or object `path`, uncompressed; errors are those of `Objects.read` and `read_file`."""
+    """The content of the file or object `path`, uncompressed; errors are those of `read_parts`."""
+    return joined(read_parts(path, objects), path)
+
+
+def joined(parts: list[bytes], path: str) -> bytes:
+    """The content, uncompressed, of the file or object `path` that `parts` make up."""
+    return _uncompressed(parts[0] if len(parts) == 1 else b"".join(parts), path)
+
+
+def read_parts(path: str, objects: Objects) -> list[bytes]:
+    """The parts of the file or object `path`; errors are those of `Objects.read_parts` and of `read_file`."""
     try:
-        content = objects.read(path)
+        return objects.read_parts(path)
     except NotADirectoryError as error:
         raise FileNotFoundError(path) from error
     except PermissionError as error:
@@ -150,7 +160,6 @@ def read_bytes(path: str, objects: Objects) -> bytes:
         raise
     except OSError as error:
         raise UnreadableFileError(path) from error
-    return _uncompressed(content, path)
 
 
 def _uncompressed(content: bytes, path: str) -> bytes:

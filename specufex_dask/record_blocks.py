@@ -9,7 +9,7 @@ import numpy as np
 
 from specufex_dask.archive import LONGEST_RECORD_NS, PathTemplate
 from specufex_dask.continuous import NotMiniseedError, read_windows
-from specufex_dask.cutting import FLAG, NOT_A_TIME, Cut, Record, cut
+from specufex_dask.cutting import FLAG, NOT_A_TIME, Cut, Record, cut, cut_plainly
 from specufex_dask.ledger import Entries
 from specufex_dask.objects import counts
 from specufex_dask.segments import Segment, UnreadableFileError
@@ -76,11 +76,12 @@ def read_block(
     times_ns = origin_ns[:, None] if ends_ns is None else np.column_stack([origin_ns, ends_ns])
     known = np.flatnonzero(anchor_ns != NOT_A_TIME).tolist()
     founds = {i: _expected(archive, event_id[i], station_id[i], times_ns[i].tolist()) for i in known}
-    for i, found in _Reader(archive, station_id, ends_ns, entries, founds).whole():
-        record = _record(found, int(anchor_ns[i]), how, station_id[i])
-        quality[i], start_ns[i] = record.flag, record.start_ns
-        if record.samples is not None:
-            waveform[i] = record.samples
+    for rows, whole in _Reader(archive, station_id, ends_ns, entries, founds).whole():
+        cuts = _records(whole, anchor_ns[rows].tolist(), how, station_id[rows].tolist())
+        for i, record in zip(rows, cuts, strict=True):
+            quality[i], start_ns[i] = record.flag, record.start_ns
+            if record.samples is not None:
+                waveform[i] = record.samples
     ledger.write(event_id, station_id, entries)
     return {"waveform": waveform, "quality": quality, "start_time": start_ns.view("datetime64[ns]")}
 
@@ -112,8 +113,8 @@ class _Reader:
     entries: Entries
     found: dict[int, _Found]
 
-    def whole(self) -> Iterator[tuple[int, _Found]]:
-        """Each record with what its objects hold of it, when the last of these was read.
+    def whole(self) -> Iterator[tuple[list[int], list[_Found]]]:
+        """Records with what their objects hold of them, when the last of these was read.
 
         The object before that of its time is read only for a record of which that lacks something.
         """
@@ -123,15 +124,16 @@ class _Reader:
                 of.setdefault(name, []).append(i)
         lacking: dict[str, list[int]] = {}
         for name, records in of.items():
-            for i in self._read(name, records):
-                found = self.found[i]
-                if self._needs_more(i):
-                    lacking.setdefault(found.sources[0], []).append(i)
-                else:
-                    yield i, self.found.pop(i)
+            read = self._read(name, records)
+            short = {i for i in read if self._needs_more(i)}
+            for i in sorted(short):
+                lacking.setdefault(self.found[i].sources[0], []).append(i)
+            yield self._taken([i for i in read if i not in short])
         for name, records in lacking.items():
-            for i in self._read(name, records):
-                yield i, self.found.pop(i)
+            yield self._taken(self._read(name, records))
+
+    def _taken(self, records: list[int]) -> tuple[list[int], list[_Found]]:
+        return records, [self.found.pop(i) for i in records]
 
     def _needs_more(self, i: int) -> bool:
         found = self.found[i]
@@ -177,10 +179,16 @@ def _add(found: list[_Found], archive: Archive, source: str, wanted: list[str], 
         each.unreadable |= contents.is_broken
 
 
-def _record(found: _Found, anchor_ns: int, how: Cut, station_id: str) -> Record:
+def _records(found: list[_Found], anchor_ns: list[int], how: Cut, station_id: list[str]) -> Iterator[Record]:
+    segments = [[] if each.damaged else each.segments for each in found]
+    plain = cut_plainly(segments, anchor_ns, how)
+    for each, parts, anchor, name, record in zip(found, segments, anchor_ns, station_id, plain, strict=True):
+        yield record or _record(each, parts, anchor, how, name)
+
+
+def _record(found: _Found, segments: list[Segment], anchor_ns: int, how: Cut, station_id: str) -> Record:
     if found.damaged:
         return Record(FLAG["unreadable"])
-    segments = found.segments
     record = cut(segments, anchor_ns, how, station_id) if segments else Record(FLAG["missing"])
     if found.unreadable and record.flag in _LACKING:
         return Record(FLAG["unreadable"])

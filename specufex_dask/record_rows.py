@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 MOST_RECORDS = 2048
 """Records that one task reads of an object, however many there are in it."""
 
+_FEWEST_TASKS = 32
 _MOST_BYTES = 32e6  # of their samples: what is read for several shards waits in memory for the last of them
 _SECOND_NS = 1_000_000_000
 _HOUR_NS = 3600 * _SECOND_NS
@@ -57,10 +58,11 @@ def read_together(ends: Array, record_bytes: int, records_per_task: int) -> tupl
     """How many records are read together, in their order: those of one object, or of a few whole ones.
 
     `ends` (object,) are the positions at which objects end. Whole objects make up at most
-    `records_per_task`; of a larger one 2048 records are read at a time, or 32 MB of samples.
+    `records_per_task`, or a part in 32 of many records, as little then travels between workers;
+    of a larger one 2048 records are read at a time, or 32 MB of samples.
     """
     most = max(1, min(MOST_RECORDS, int(_MOST_BYTES // record_bytes)))
-    few = min(most, records_per_task)
+    few = min(most, max(records_per_task, int(ends[-1]) // _FEWEST_TASKS))
     sizes: list[int] = []
     first, n_records = 0, int(ends[-1])  # one object at least, though it be empty
     while first < n_records:

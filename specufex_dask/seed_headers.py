@@ -132,7 +132,9 @@ def station_ids(headers: Array) -> Array:
     """``NET.STA.LOC.CHA`` of each header."""
     words, codes = headers["code_words"], headers["codes"]
     if (words == words[:1]).all():  # spares a search among thousands
-        return np.full(len(codes), name_of(codes[0].ljust(12)) if len(codes) else "", dtype=object)
+        names = np.empty(len(codes), dtype=object)
+        names[:] = name_of(codes[0].ljust(12)) if len(codes) else ""
+        return names
     kinds, inverse = np.unique(codes, return_inverse=True)
     return np.array([name_of(kind.ljust(12)) for kind in kinds.tolist()], dtype=object)[inverse]
 

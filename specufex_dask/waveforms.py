@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -15,7 +14,7 @@ from specufex_dask import recipe, schema
 from specufex_dask.access import shown
 from specufex_dask.anchors import Rows, event_major
 from specufex_dask.archive import Archive, Header, MemoryArchive, lengths, open_archive
-from specufex_dask.blocks import RECORDS_PER_TASK, map_records
+from specufex_dask.blocks import RECORDS_PER_TASK, in_blocks, map_records
 from specufex_dask.cutting import RATE_TOLERANCE, Cut
 from specufex_dask.from_obspy import catalog_from_obspy, stations_from_obspy
 from specufex_dask.hdf5 import Hdf5Archive
@@ -201,7 +200,7 @@ def _lazy(
     read = given if object_ends is None else read_together(object_ends, record_bytes, records_per_task)
     lazy = map_records(
         read_block,
-        [da.from_array(each, chunks=(read,)) for each in values],
+        [in_blocks(each, read) for each in values],
         {"waveform": ((how.n_samples,), dtype), "quality": ((), "int8"), "start_time": ((), "datetime64[ns]")},
         regrouped=given,
         archive=archive,

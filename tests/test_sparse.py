@@ -152,7 +152,8 @@ _ways = st.sampled_from(["", "lost", "twice", "torn", "zeros", "later", "renamed
 
 
 def _spoilt(way: str, record: int) -> bytes:
-    content, place = bytearray(day()), record * LENGTH
+    content = bytearray(day())
+    place = min(record, len(content) // LENGTH - 1) * LENGTH
     if way == "lost":
         del content[place : place + LENGTH]
     elif way == "twice":
