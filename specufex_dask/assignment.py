@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,9 +11,6 @@ from specufex_dask import schema
 from specufex_dask.kmeans import nearest
 from specufex_dask.recipe import stamp
 from specufex_dask.vectors import of_fingerprints
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -78,12 +75,13 @@ def assign(
     if not 0 < percentile <= 100:  # noqa: PLR2004
         msg = f"got percentile={percentile}, expected a number above 0, to 100: correct it."
         raise ValueError(msg)
-    usable = np.flatnonzero(fingerprints["quality"].values == 0)
+    known = fingerprints[["quality"]].compute()  # with the coordinates of the records, in one pass
+    usable = np.flatnonzero(known["quality"].values == 0)
     vectors = of_fingerprints(fingerprints, usable, memory_limit)
     centres = clusters["centroid"].values.reshape(clusters.sizes["cluster_id"], -1)
     labels, distance = (each[0] for each in nearest(vectors, [centres]))
     labels = np.where(distance > _reach(clusters, percentile)[labels], UNLIKE, labels)
-    found = _dataset(fingerprints, clusters, usable, labels, distance)
+    found = _dataset(known, clusters, usable, labels, distance)
     return stamp(found, "clusters", {"percentile": percentile}, fingerprints=fingerprints, clusters=clusters)
 
 
@@ -119,13 +117,10 @@ def _reach(clusters: xr.Dataset, percentile: float) -> Array:
     )
 
 
-def _dataset(
-    fingerprints: xr.Dataset, clusters: xr.Dataset, usable: Array, labels: Array, distance: Array
-) -> xr.Dataset:
-    n_records = fingerprints.sizes["record"]
+def _dataset(known: xr.Dataset, clusters: xr.Dataset, usable: Array, labels: Array, distance: Array) -> xr.Dataset:
+    n_records = known.sizes["record"]
     cluster, apart = np.full(n_records, -1, dtype=np.int32), np.full(n_records, np.nan)
     cluster[usable], apart[usable] = labels, distance
-    coordinates: Mapping[str, xr.DataArray] = schema.record_coordinates(fingerprints)
     return xr.Dataset(
         {
             "cluster": ("record", cluster),
@@ -134,8 +129,8 @@ def _dataset(
             "centroid": clusters["centroid"].compute(),
             "labels": (("n_clusters", "record"), cluster[None]),
             "mean_silhouette": ("n_clusters", np.array([np.nan])),
-            "quality": fingerprints["quality"].compute(),
+            "quality": known["quality"],
         },
-        coords={"n_clusters": [clusters.sizes["cluster_id"]]} | {n: c.compute() for n, c in coordinates.items()},
+        coords={"n_clusters": [clusters.sizes["cluster_id"]]} | schema.record_coordinates(known),
         attrs={name: clusters.attrs[name] for name in ("nmf", "hmm") if name in clusters.attrs},
     )

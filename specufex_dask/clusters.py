@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from specufex_dask import places, projection, schema, silhouettes, store
 from specufex_dask.blocks import run_tasks
 from specufex_dask.partitions import Partitions, described, partitions
 from specufex_dask.recipe import recipe, stamp
-from specufex_dask.vectors import Vectors, of_fingerprints
+from specufex_dask.vectors import Vectors, kept, of_fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,8 +45,8 @@ def cluster_fingerprints(
     Silhouettes are those of all records up to 20,000, and beyond of a stratified sample of about
     2,000, which tells its standard error.
 
-    k-means is scikit-learn's; fingerprints larger than `memory_limit` are read block by block and
-    clustered by dask-ml, from k-means++ centres of a sample. The hierarchies are exact up to
+    k-means is scikit-learn's; fingerprints larger than `memory_limit` are clustered block by block by
+    dask-ml, from k-means++ centres of a sample. The hierarchies are exact up to
     30,000 records (1.8 GB), and beyond those of k-means micro-clusters, for Ward weighted by their
     sizes; one tree gives the partitions of all numbers tried.
 
@@ -68,7 +69,9 @@ def cluster_fingerprints(
     n_init
         Starts of k-means, of which the best is kept.
     memory_limit
-        Bytes of fingerprints to keep in memory; k-means takes as much again for each core.
+        Bytes of fingerprints to keep in memory as one array; k-means takes as much again for each
+        core. Of larger ones up to four times as much is kept in blocks, or what a third of the
+        memory of the active Client's workers holds, and more than that is read anew at each pass.
     checkpoint, storage_options, group
         A store, what fsspec opens it with, and a group in it: where it holds the clusters of this very
         recipe, they are returned.
@@ -113,9 +116,10 @@ def cluster_fingerprints(
     stored = store.find(places.optional(checkpoint, storage_options), "clusters", planned, group=group)
     if stored is not None:
         return stored
-    usable = np.flatnonzero(fingerprints["quality"].values == 0)
+    known = fingerprints[["quality"]].compute()  # with the coordinates of the records, in one pass
+    usable = np.flatnonzero(known["quality"].values == 0)
     _check(tried if isinstance(method, str) else [1], len(usable))
-    vectors = of_fingerprints(fingerprints, usable, memory_limit)
+    vectors = kept(of_fingerprints(fingerprints, usable, memory_limit), memory_limit)
     space = projection.fit(vectors, project, n_components) if project else None
     points = vectors if space is None else space.onto(vectors, memory_limit)
     found = partitions(points, method, tried, seed=seed, n_init=n_init)
@@ -127,7 +131,7 @@ def cluster_fingerprints(
         distance = _distances(vectors, found.labels[chosen], found.centroids[chosen])
     else:
         distance = found.distance[chosen]
-    result = _clustered(fingerprints, usable, found, seen, chosen=chosen, distance=distance)
+    result = _clustered(known, usable, found, seen, chosen=chosen, distance=distance)
     return stamp(result, "clusters", parameters, fingerprints=fingerprints)
 
 
@@ -212,10 +216,11 @@ def _check(tried: list[int], n_usable: int) -> None:
 
 
 def _clustered(
-    fingerprints: xr.Dataset, usable: Array, found: Partitions, seen: Silhouettes, *, chosen: int, distance: Array
+    known: xr.Dataset, usable: Array, found: Partitions, seen: Silhouettes, *, chosen: int, distance: Array
 ) -> xr.Dataset:
-    n_records, n_states = fingerprints.sizes["record"], fingerprints.sizes["state"]
-    labels, centroid = found.labels[chosen], found.centroids[chosen]
+    """The stage, of the records of which quality and coordinates are `known`."""
+    n_records, labels, centroid = known.sizes["record"], found.labels[chosen], found.centroids[chosen]
+    n_states = math.isqrt(centroid.shape[1])
 
     def placed(values: Array, absent: float) -> Array:
         whole = np.full((*values.shape[:-1], n_records), absent, dtype=values.dtype)
@@ -236,12 +241,11 @@ def _clustered(
             "labels": (("n_clusters", "record"), placed(found.labels, -1)),
             "mean_silhouette": ("n_clusters", seen.mean),
             "silhouette_error": ("n_clusters", seen.error),
-            "quality": fingerprints["quality"].compute(),
+            "quality": known["quality"],
         }
         | tree,
-        coords={"n_clusters": [len(each) for each in found.centroids]}
-        | {name: each.compute() for name, each in schema.record_coordinates(fingerprints).items()},
-        attrs={name: fingerprints.attrs[name] for name in ("nmf", "hmm") if name in fingerprints.attrs},
+        coords={"n_clusters": [len(each) for each in found.centroids]} | schema.record_coordinates(known),
+        attrs={name: known.attrs[name] for name in ("nmf", "hmm") if name in known.attrs},
     )
 
 

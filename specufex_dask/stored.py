@@ -68,9 +68,16 @@ def _first_torn(array: zarr.Array[Any], records_per_task: int) -> int:
 def parts(
     place: str, stage: xr.Dataset, arrays: Mapping[str, zarr.Array[Any]], records_per_task: int | None
 ) -> dict[str, StoredVariable]:
-    """The variables (record, …) of `stage`, opened from `place`, that dask is to read: all but ids."""
-    lazy = [str(n) for n, array in stage.variables.items() if "record" in array.dims and array.dtype.kind not in "OT"]
-    return {name: StoredVariable(place, stage[name], arrays[name], records_per_task) for name in lazy}
+    """The variables (record, …) of `stage`, opened from `place`, that dask is to read: all but ids.
+
+    Nor is it to read one file of many shards' records, which each of its tasks would read whole.
+    """
+    found = {
+        str(name): StoredVariable(place, stage[name], arrays[str(name)], records_per_task)
+        for name, array in stage.variables.items()
+        if "record" in array.dims and array.dtype.kind not in "OT"
+    }
+    return {name: part for name, part in found.items() if not part.spans_shards}
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,11 @@ class StoredVariable:
         n_records = self.shape[0] if self.shape else 0
         one_file = self.records_per_task is None or self._length != self.records_per_task
         return not (one_file or n_records == 0 or (self.dtype.kind == "M" and n_records <= self._length))
+
+    @property
+    def spans_shards(self) -> bool:
+        """Whether one file holds the records of several shards: it was written from memory, beside lazy variables."""
+        return self.records_per_task is not None and self._length > self.records_per_task
 
     @property
     def _length(self) -> int:

@@ -26,6 +26,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _BLOCK_BYTES = 16e6
 _AT_ONCE = 16
 _SHARE_OF_CLUSTER = 0.3
+_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -85,18 +86,24 @@ def _call(function: Callable[..., Any], block: Array, parts: list[Array], shared
 
 
 def of_fingerprints(fingerprints: xr.Dataset, usable: Array, memory_limit: float) -> Vectors:
-    """The fingerprints of the `usable` records as vectors; of more bytes than `memory_limit` lazy ones.
-
-    These are kept by the workers of a cluster if they take less than a third of its memory, and
-    read anew at each pass otherwise.
-    """
+    """The fingerprints of the `usable` records as vectors; of more bytes than `memory_limit` lazy ones."""
     n_entries = fingerprints.sizes["state"] * fingerprints.sizes["next_state"]
     lazy = record_chunked(fingerprints["fingerprint"]).reshape(-1, n_entries)
     n_bytes = len(usable) * n_entries * lazy.dtype.itemsize
     if n_bytes <= memory_limit:
         return Vectors(sample.read(lazy, usable, lazy.dtype))
-    blocks = _large_blocks(lazy if len(usable) == len(lazy) else lazy[usable])
-    return Vectors(blocks.persist() if n_bytes <= _SHARE_OF_CLUSTER * _memory_of_cluster() else blocks)
+    return Vectors(_large_blocks(lazy if len(usable) == len(lazy) else lazy[usable]))
+
+
+def kept(vectors: Vectors, memory_limit: float) -> Vectors:
+    """`vectors`, for several passes: blocks are kept if they take up to four times `memory_limit` bytes.
+
+    With an active Client its workers keep them, if they take less than a third of its memory.
+    Others are read anew at each pass.
+    """
+    if vectors.in_memory or vectors.array.nbytes > _room(memory_limit):
+        return vectors
+    return Vectors(vectors.array.persist())
 
 
 def _large_blocks(lazy: da.Array) -> da.Array:
@@ -110,10 +117,10 @@ def _large_blocks(lazy: da.Array) -> da.Array:
     return da.Array(graph, joined.name, joined.chunks, dtype=lazy.dtype)
 
 
-def _memory_of_cluster() -> float:
-    """Bytes that the workers of the active Client may hold together; 0 without one."""
+def _room(memory_limit: float) -> float:
+    """Bytes of blocks to keep: in this process, or on the workers of the active Client."""
     active = client()
     if active is None:
-        return 0.0
+        return _KEPT * memory_limit
     workers = active.run_on_scheduler(lambda dask_scheduler: [w.memory_limit for w in dask_scheduler.workers.values()])
-    return float(sum(workers))
+    return _SHARE_OF_CLUSTER * float(sum(workers))

@@ -168,6 +168,26 @@ def test_out_of_memory_gives_the_same_partition() -> None:
     assert outside.attrs["recipe_id"] != inside.attrs["recipe_id"]
 
 
+def test_blocks_that_fit_are_read_once() -> None:
+    """Up to four times memory_limit; more is read at each pass, to the same bits."""
+    pytest.importorskip("dask_ml", reason="dask-ml, an extra, clusters what does not fit in memory")
+    made = fingerprints(separated())
+    read: list[int] = []
+
+    def count(block: Array) -> Array:
+        read.append(len(block))
+        return block
+
+    counted = made["fingerprint"].data.map_blocks(count, dtype="f4", meta=np.empty((0, 0, 0), "f4"))
+    made = made.assign(fingerprint=(made["fingerprint"].dims, counted))
+    kept = sx.cluster_fingerprints(made, n_clusters=3, seed=0, memory_limit=500)
+    assert sum(read) == len(BY_SIZE)
+    anew = sx.cluster_fingerprints(made, n_clusters=3, seed=0, memory_limit=400)
+    assert sum(read) > 3 * len(BY_SIZE)
+    for name in ("cluster", "distance", "silhouette", "centroid"):
+        np.testing.assert_array_equal(kept[name], anew[name])
+
+
 def test_a_checkpoint_is_the_clusters_without_the_work(tmp_path: Path) -> None:
     made, store = fingerprints(separated()), str(tmp_path / "s.zarr")
     first = sx.save(sx.cluster_fingerprints(made, n_clusters=3, seed=0, checkpoint=store), store)

@@ -202,6 +202,16 @@ def test_metadata_is_plain(tmp_path: Path) -> None:
     assert stored.dtype == np.int64
 
 
+def test_one_file_of_many_shards_is_read_once(tmp_path: Path) -> None:
+    """Start times written from memory: each task of a shard would read those of all records."""
+    stage = Counted(40, 8).dataset
+    saved = sx.save(stage.assign_coords(start_time=stage["start_time"].compute()), tmp_path / "s.zarr")
+    array = zarr.open_array(tmp_path / "s.zarr", path="spectrograms/start_time", mode="r")
+    assert array.chunks == (40,)
+    assert saved["start_time"].chunks is None
+    assert saved["spectrogram"].chunksizes["record"] == (8,) * 5
+
+
 def test_quality_in_memory_beside_lazy_arrays(tmp_path: Path) -> None:
     """It says which shards are done, so it must not be written before them."""
     stage = Counted(40, 8, lazy_quality=False)
