@@ -6,6 +6,7 @@ from specufex_dask.activations import compute_activations
 from specufex_dask.assignment import assign
 from specufex_dask.catalog import read_catalog, read_picks, read_stations
 from specufex_dask.clusters import cluster_fingerprints, cluster_stations
+from specufex_dask.comparison import compare_sequences
 from specufex_dask.correlation import correlate
 from specufex_dask.fingerprints import compute_fingerprints
 from specufex_dask.hmm import fit_hmm
@@ -17,6 +18,7 @@ from specufex_dask.pairs import find_pairs
 from specufex_dask.quakeml import to_catalog, write_quakeml
 from specufex_dask.quality import quality_table
 from specufex_dask.relocated_sequences import relocate_sequences
+from specufex_dask.repeater_catalogs import read_repeaters
 from specufex_dask.repeaters import find_repeaters
 from specufex_dask.report import report
 from specufex_dask.simulate import simulate
@@ -29,6 +31,7 @@ __all__ = [
     "assign",
     "cluster_fingerprints",
     "cluster_stations",
+    "compare_sequences",
     "compute_activations",
     "compute_fingerprints",
     "compute_spectrograms",
@@ -46,6 +49,7 @@ __all__ = [
     "read_catalog",
     "read_hypodd",
     "read_picks",
+    "read_repeaters",
     "read_stations",
     "relocate_sequences",
     "report",

@@ -100,7 +100,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from specufex_dask.config import run
 
     overrides = list(arguments.overrides)
-    given = {name: getattr(arguments, name) for name in ("store", "report") if getattr(arguments, name)}
+    given = {"store.store": arguments.store, "report.path": arguments.report}  # of the store its options still hold
+    given = {name: at for name, at in given.items() if at}
     # A path given here is relative to where the command runs, not to the study.
     overrides += [f"{name}={at if '://' in at else Path(at).absolute()}" for name, at in given.items()]
     start = time.perf_counter()

@@ -26,6 +26,9 @@ Array = np.ndarray[Any, Any]
 UNUSABLE = -1
 """Cluster of the records that could not be used."""
 
+SHOWN = 15
+"""Clusters that figures show at most: the largest."""
+
 GREY = "#8a8a8a"
 INK = "#222222"
 DPI = 150
@@ -208,10 +211,15 @@ def legend(ax: Axes, entries: Sequence[Entry]) -> None:
 
 def plain_log(ax: Axes) -> None:
     """A logarithmic y axis with plain numbers at 1, 2 and 5 times each power of ten."""
+    ax.set_yscale("log")
+    _plain_numbers(ax, (1, 2, 5))
+
+
+def _plain_numbers(ax: Axes, factors: tuple[float, ...]) -> None:
+    """Plain numbers at these times each power of ten on a logarithmic y axis."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_locator(LogLocator(subs=factors))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_minor_formatter(NullFormatter())
@@ -223,13 +231,20 @@ def note(ax: Axes, x: float, y: float, text: str, **settings: Any) -> None:  # n
     ax.text(x, y, text, **(style | settings))
 
 
-def colour_bar(ax: Axes, drawn: ScalarMappable, text: str, *, gap: float = 0.08, width: float = 0.1) -> None:
-    """A colour scale to the right of `ax`; `gap` and `width` in inches."""
+def colour_bar(
+    ax: Axes, drawn: ScalarMappable, text: str, *, gap: float = 0.08, width: float = 0.1, log: bool = False
+) -> None:
+    """A colour scale to the right of `ax`; `gap` and `width` in inches.
+
+    A logarithmic one has plain numbers, and arrows for what lies beyond its ends.
+    """
     figure = ax.figure
     across = figure.get_figure(root=True).get_figwidth()
     box = ax.get_position()
     bar = figure.add_axes((box.x1 + gap / across, box.y0, width / across, box.height))
-    figure.colorbar(drawn, cax=bar)
+    figure.colorbar(drawn, cax=bar, extend="both" if log else "neither")
+    if log:
+        _plain_numbers(bar, (1, 1.5, 2, 3, 5, 7))
     bar.tick_params(labelsize=TEXT - 0.5, colors=INK, width=0.6, length=2)
     bar.set_ylabel(text, fontsize=TEXT, color=INK, labelpad=2)
     for spine in bar.spines.values():

@@ -8,6 +8,7 @@ import numpy as np
 
 from specufex_dask.figures import (
     INK,
+    SHOWN,
     TEXT,
     UNUSABLE,
     Array,
@@ -26,6 +27,7 @@ from specufex_dask.figures import (
     png,
     round_ticks,
 )
+from specufex_dask.plurals import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -71,14 +73,14 @@ def silhouette_profile(cluster: Array, silhouette: Array) -> Panel | None:
         return None
     figure, ((ax,),) = grid(4.6, [2.5], margins=Margins(left=0.66, right=0.85))
     offset, words, middles = 0, [], []
-    for number in range(int(cluster.max(initial=-1)) + 1):
+    for number in range(min(int(cluster.max(initial=-1)) + 1, SHOWN)):
         values = np.sort(silhouette[cluster == number])
         outline = at_most(values, _POINTS)
         heights = np.linspace(offset, offset + values.size, outline.size)
         ax.fill_betweenx(heights, 0, outline, color=cluster_colour(number), linewidth=0)
         middles.append(offset + values.size / 2)
         negative = int((values < 0).sum())
-        words.append(f"{cluster_name(number)}: {values.size:,} records, {negative:,} below zero")
+        words.append(f"{cluster_name(number)}: {counted(values.size, 'record')}, {negative:,} below zero")
         offset += values.size
     mean = float(silhouette.mean())
     ax.axvline(mean, color=INK, linewidth=1, linestyle="--")
@@ -108,6 +110,7 @@ def _apart(places: Array, least: float) -> Array:
 
 def mean_fingerprints(centroid: Array) -> Panel:
     """The mean fingerprint (state, next_state) of each cluster, on one scale."""
+    centroid = centroid[:SHOWN]
     count, states = centroid.shape[:2]
     rows = -(-count // 4)
     columns = -(-count // rows)
@@ -133,7 +136,7 @@ def mean_fingerprints(centroid: Array) -> Panel:
         "A fingerprint says how long a record stays in each state (the diagonal) and which state follows which (off "
         "the diagonal): the share of time in the state times the root of the probability of the step. Colours follow "
         "the square root and have one scale in all clusters.",
-        f"Mean fingerprints of {count} clusters, {states} by {states} states.",
+        f"Mean fingerprints of {counted(count, 'cluster')}, {states} by {states} states.",
         png(figure),
         wide=True,
     )

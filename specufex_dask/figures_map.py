@@ -9,6 +9,7 @@ import numpy as np
 
 from specufex_dask.figures import (
     INK,
+    SHOWN,
     TEXT,
     UNUSABLE,
     Array,
@@ -25,6 +26,7 @@ from specufex_dask.figures import (
     legend_room,
     png,
 )
+from specufex_dask.plurals import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,7 +39,8 @@ _NAMED_STATIONS = 30
 _CROWD = 4
 _FAR = 4
 """A map that holds all stations may be this many times as wide as one of the events alone."""
-VOTE = "An event has the cluster that most of its usable records have; grey: no usable record."
+_VOTE = "An event has the cluster that most of its usable records have; grey: no usable record."
+_MERGED = "An event has the cluster that its records were merged into; grey: none."
 
 Limits = list[tuple[float, float]]
 
@@ -112,19 +115,25 @@ class Events:
     longitude: Array
     cluster: Array | None
     unlocated: int
+    merged: bool
 
     @classmethod
-    def of(cls, catalog: xr.Dataset, cluster: Array | None) -> Events:
+    def of(cls, catalog: xr.Dataset, cluster: Array | None, *, merged: bool) -> Events:
         """The located events of a Dataset of stage ``catalog``."""
         latitude, longitude = catalog.latitude.values, catalog.longitude.values
         known = np.isfinite(latitude) & np.isfinite(longitude)
         shown = None if cluster is None else cluster[known]
-        return cls(latitude[known], longitude[known], shown, int((~known).sum()))
+        return cls(latitude[known], longitude[known], shown, int((~known).sum()), merged)
 
 
-def maps(catalog: xr.Dataset, cluster: Array | None, stations: xr.Dataset | None) -> list[Panel]:
-    """Maps of the events (event) by `cluster` (event); a second one of all stations if these lie far away."""
-    events, sites = Events.of(catalog, cluster), Sites.of(stations)
+def maps(
+    catalog: xr.Dataset, cluster: Array | None, stations: xr.Dataset | None, *, merged: bool = False
+) -> list[Panel]:
+    """Maps of the events (event) by `cluster` (event); a second one of all stations if these lie far away.
+
+    The clusters are those that most records of an event have, unless they were `merged`.
+    """
+    events, sites = Events.of(catalog, cluster, merged=merged), Sites.of(stations)
     if not events.latitude.size:
         return []
     plane = Plane.around(events.latitude, events.longitude)
@@ -154,10 +163,10 @@ def _limits(plane: Plane, events: Events, sites: Sites | None) -> Limits:
 
 def _map(title: str, plane: Plane, limits: Limits, events: Events, sites: Sites) -> Panel:
     x, y = plane.project(events.latitude, events.longitude)
-    kinds = groups(events.cluster, x.size)
+    kinds = groups(events.cluster, x.size, merged=events.merged)
     entries = [entry for entry, _ in kinds] + ([Entry("station", INK, "^")] if sites.names else [])
     margins = Margins(left=0.66, top=legend_room(entries))
-    box, limits = _frame(limits, plane.aspect, 4.6 - margins.left - margins.right)
+    box, limits = framed(limits, plane.aspect, 4.6 - margins.left - margins.right)
     figure, ((ax,),) = grid(4.6, [box], margins=margins)
     _draw_events(ax, x, y, kinds)
     hidden = _draw_stations(ax, plane, sites, limits)
@@ -169,7 +178,7 @@ def _map(title: str, plane: Plane, limits: Limits, events: Events, sites: Sites)
     return Panel(title, _caption(events, outside, hidden), _alt(x, y, plane), png(figure))
 
 
-def _frame(limits: Limits, aspect: float, across: float) -> tuple[float, Limits]:
+def framed(limits: Limits, aspect: float, across: float) -> tuple[float, Limits]:
     """Height [inches] of a map `across` inches wide, and limits widened so that the map fills it."""
     (left, right), (bottom, top) = limits
     height = float(np.clip(across * aspect * (top - bottom) / (right - left), 2.2, 4.6))
@@ -183,18 +192,25 @@ def _inside(values: Array, limits: tuple[float, float]) -> Array:
     return np.asarray((values >= limits[0]) & (values <= limits[1]))
 
 
-def groups(cluster: Array | None, count: int) -> list[tuple[Entry, Array]]:
-    """Legend and positions of each group of events, those without a usable record last."""
+def groups(cluster: Array | None, count: int, *, merged: bool = False) -> list[tuple[Entry, Array]]:
+    """Legend and positions of each group of events: the largest clusters, the others together, and events of none."""
     if cluster is None:
         return [(Entry("event", "#444444", "o"), np.arange(count))]
-    numbers = [*range(int(cluster.max(initial=0)) + 1), UNUSABLE]
-    found = [(number, np.flatnonzero(cluster == number)) for number in numbers]
-    return [(_entry(number), places) for number, places in found if places.size]
+    found = [(_entry(number), np.flatnonzero(cluster == number)) for number in range(SHOWN)]
+    rest = np.flatnonzero(cluster >= SHOWN)
+    found.append((Entry(f"{len(np.unique(cluster[rest])):,} smaller ones", "#b8b8b8", "."), rest))
+    none = "in no cluster" if merged else "no usable record"
+    found.append((Entry(none, cluster_colour(UNUSABLE), cluster_marker(UNUSABLE)), np.flatnonzero(cluster < 0)))
+    return [(entry, places) for entry, places in found if places.size]
 
 
 def _entry(cluster: int) -> Entry:
-    text = "no usable record" if cluster == UNUSABLE else cluster_name(cluster)
-    return Entry(text, cluster_colour(cluster), cluster_marker(cluster))
+    return Entry(cluster_name(cluster), cluster_colour(cluster), cluster_marker(cluster))
+
+
+def told(cluster: Array | None, *, merged: bool) -> str:
+    """How the events come by their clusters; nothing of those without."""
+    return "" if cluster is None else _MERGED if merged else _VOTE
 
 
 def _draw_events(ax: Axes, x: Array, y: Array, groups: list[tuple[Entry, Array]]) -> None:
@@ -240,17 +256,17 @@ def _name_stations(ax: Axes, names: list[str], x: Array, y: Array, near: float) 
 
 def _caption(events: Events, outside: int, hidden: int) -> str:
     left_out = [
-        f"{number:,} {what}"
-        for number, what in (
-            (outside, "events outside the frame"),
-            (hidden, "stations outside the frame"),
-            (events.unlocated, "events without a location"),
+        f"{counted(number, noun)} {what}"
+        for number, noun, what in (
+            (outside, "event", "outside the frame"),
+            (hidden, "station", "outside the frame"),
+            (events.unlocated, "event", "without a location"),
         )
         if number
     ]
     return (
         "Epicentres seen from above, north up, the same scale on both axes. "
-        + (VOTE if events.cluster is not None else "The events are not clustered yet.")
+        + (told(events.cluster, merged=events.merged) or "The events are not clustered yet.")
         + (f" Drawn: about {_POINTS:,} of the events, evenly picked." if events.latitude.size > _POINTS else "")
         + (f" Not shown: {', '.join(left_out)}." if left_out else "")
     )
@@ -258,4 +274,4 @@ def _caption(events: Events, outside: int, hidden: int) -> str:
 
 def _alt(x: Array, y: Array, plane: Plane) -> str:
     spans = [np.ptp(np.percentile(values, [1, 99])) for values in (x, y)]
-    return f"Map of {x.size:,} events, most within {spans[0]:.3g} by {spans[1]:.3g} {plane.unit}."
+    return f"Map of {counted(x.size, 'event')}, most within {spans[0]:.3g} by {spans[1]:.3g} {plane.unit}."

@@ -20,7 +20,8 @@ from specufex_dask.figures import (
     legend_room,
     png,
 )
-from specufex_dask.figures_map import VOTE, groups
+from specufex_dask.figures_map import groups, told
+from specufex_dask.plurals import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,15 +30,15 @@ _BINS = 130
 _SECOND = np.timedelta64(1, "s")
 
 
-def time_line(time: Array, cluster: Array | None) -> Panel | None:
-    """Cumulative number and rate of events at `time` (event) [UTC], by `cluster` (event)."""
+def time_line(time: Array, cluster: Array | None, *, merged: bool = False) -> Panel | None:
+    """Cumulative number and rate of events at `time` (event) [UTC], by `cluster` (event), `merged` or of records."""
     known = ~np.isnat(time)
     if not known.any():
         return None
     time = time[known].astype("datetime64[ms]")
     cluster = None if cluster is None else cluster[known]
     bins, unit = _bins(time)
-    kinds = groups(cluster, time.size)
+    kinds = groups(cluster, time.size, merged=merged)
     margins = Margins(left=0.78, top=legend_room([entry for entry, _ in kinds]))
     figure, ((top,), (bottom,)) = grid(4.6, [1.7, 1.3], margins=margins, sharex=True)
     below = np.zeros(bins.size - 1)
@@ -56,8 +57,8 @@ def time_line(time: Array, cluster: Array | None) -> Panel | None:
     return Panel(
         "Time line",
         f"Top: events so far in each cluster. Bottom: events per {unit}, stacked. A cluster whose line steepens, stops "
-        "or starts on its own marks a change at the source." + (f" {VOTE}" if cluster is not None else ""),
-        f"{time.size:,} events from {str(time.min())[:16]} to {str(time.max())[:16]} UTC, at most "
+        f"or starts on its own marks a change at the source. {told(cluster, merged=merged)}".rstrip(),
+        f"{counted(time.size, 'event')} from {str(time.min())[:16]} to {str(time.max())[:16]} UTC, at most "
         f"{int(below.max()):,} per {unit}.",
         png(figure),
     )

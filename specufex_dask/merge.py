@@ -11,6 +11,7 @@ import xarray as xr
 from specufex_dask import schema
 from specufex_dask.kernels.groups import numbered
 from specufex_dask.kernels.linking import linked
+from specufex_dask.plurals import counted
 from specufex_dask.recipe import stamp
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def _check(stations: list[xr.Dataset], catalog: xr.Dataset, min_stations: int, n
         raise ValueError(msg)
     if not 1 <= min_stations <= len(stations) and n_families is None:
         msg = (
-            f"got min_stations={min_stations} with the clusters of {len(stations)} stations, expected a number from 1 "
-            f"to {len(stations)}: correct it, or give n_families."
+            f"got min_stations={min_stations} with the clusters of {counted(len(stations), 'station')}, expected a "
+            f"number from 1 to {len(stations)}: correct it, or give n_families."
         )
         raise ValueError(msg)
     if n_families is not None and not 1 <= n_families <= catalog.sizes["event"]:

@@ -4,54 +4,42 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from specufex_dask import (
-    figures_clusters,
-    figures_map,
-    figures_model,
-    figures_records,
-    figures_time,
     places,
     quality,
+    report_events,
     report_records,
+    report_repeaters,
+    report_sections,
+    report_settings,
+    report_stations,
     report_tables,
 )
+from specufex_dask.report_sections import Section, Stages
 from specufex_dask.schema import require
 from specufex_dask.store import load, missing_shards
+from specufex_dask.store import stages as whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import pandas as pd
     import xarray as xr
 
-    from specufex_dask.figures import Panel
     from specufex_dask.places import Place, Remote
-    from specufex_dask.report_records import Rejected
-    from specufex_dask.report_tables import Table
 
-_CHAIN = ("catalog", "stations", "waveforms", "spectrograms", "nmf", "activations", "hmm", "fingerprints", "clusters")
+_CHAIN = (
+    "catalog", "stations", "waveforms", "spectrograms", "nmf", "activations", "hmm", "fingerprints", "clusters",
+    "events", "relocation", "repeaters",
+)  # fmt: skip
+_SMALL = {"catalog", "stations", "nmf", "hmm", "events", "candidates", "relocation", "repeaters"}
+_CANDIDATES = "candidates"
+"""The group in which a study has the sequences before they are relocated."""
 _SHARED = ("catalog", "stations")
 _PACKAGES = ("specufex_dask", "numpy", "scipy", "xarray", "dask", "zarr", "scikit-learn", "matplotlib")
-
-Stages = dict[str, "xr.Dataset"]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: a sentence or two, tables, figures."""
-
-    id: str
-    title: str
-    text: str = ""
-    tables: list[Table] = field(default_factory=list)
-    panels: list[Panel] = field(default_factory=list)
 
 
 def report(
@@ -67,10 +55,12 @@ def report(
     """Write one self-contained HTML page about the study in `store`; no stage is required, each whole one adds to it.
 
     What went in and was rejected, how the models converged, dictionary, weight and emission,
-    silhouettes, map and time line of the events by cluster, and the typical records of each
-    cluster: those nearest to its mean fingerprint, each of another event. Of a cube of records
-    only these are read, so the cost hardly grows with the store. Two reports of one store differ
-    in their footer at most.
+    silhouettes and tree of the clusters, map and time line of the events by cluster, and the typical
+    records of each cluster: those nearest to its mean fingerprint, each of another event. Of a cube
+    of records only these are read, so the cost hardly grows with the store. Of several stations, how
+    far they agree on the merged events, and of repeaters, each sequence: where, when, how often and
+    how large. Figures show the largest of many clusters and sequences. Two reports of one store
+    differ in their footer at most.
 
     Parameters
     ----------
@@ -137,6 +127,8 @@ def _stages(store: Place, group: str | None, given: Stages, held: Mapping[str | 
             stages[stage] = given[stage]
         elif place != "":
             stages[stage] = load(store, stage, group=place)
+    if group is None and "repeaters" in stages and "repeaters" in whole(store, group=_CANDIDATES):
+        stages[_CANDIDATES] = load(store, "repeaters", group=_CANDIDATES)
     if not stages:
         where = f"group {group!r} of {store}" if group else f"{store}"
         begun = ", ".join(f"{stage}{report_tables.unwritten(n_missing)}" for stage, n_missing in held[group].items())
@@ -150,110 +142,36 @@ def _stages(store: Place, group: str | None, given: Stages, held: Mapping[str | 
 
 
 def _sections(stages: Stages, begun: Mapping[str, int], store: Place, group: str | None) -> Iterator[Section]:
-    for stage in ("catalog", "stations", "nmf", "hmm"):
-        if stage in stages:
-            stages[stage] = stages[stage].compute()
+    for stage in _SMALL & stages.keys():
+        stages[stage] = stages[stage].compute()
     last = next((stage for stage in ("clusters", "fingerprints", "spectrograms") if stage in stages), None)
     if last is not None:
         stages[last] = report_records.small(stages[last])
     counts = report_records.rejected(stages[last]) if last is not None else None
-    yield _glance(stages, counts, begun)
-    yield Section("input", "What went in", tables=[report_tables.contents(stages), report_tables.settings(stages)])
+    stations = report_stations.of_stations(store) if group is None and last is None else {}
+    yield report_sections.glance(stages, counts, begun, stations)
+    held = [report_tables.contents(stages), report_settings.settings(stages, stations)]
+    yield Section("input", "What went in", tables=held)
     if counts is not None:
         table = quality.with_ledger(quality.quality_table(stages[last or ""]), store, group)
-        yield _rejected(counts, stages, table)
-    yield from _models(stages)
+        yield report_sections.rejected(counts, stages, table)
+    yield from report_sections.models(stages)
     if last == "clusters" and counts is not None:
-        yield _clusters(stages["clusters"], counts)
-    yield _where_and_when(stages, stages.get(last or ""))
+        yield report_sections.clusters(stages["clusters"], counts)
+    yield from _of_events(stages, stations)
+    yield report_sections.where_and_when(stages, stages.get(last or ""))
     if last == "clusters":
-        yield _typical(stages)
+        yield report_sections.typical(stages)
 
 
-def _glance(stages: Stages, counts: Rejected | None, begun: Mapping[str, int]) -> Section:
-    missing = [stage for stage in report_tables.MADE_BY if stage not in stages]
-    text = "Every stage of the chain is here." if not missing else "This report shows what there is so far."
-    absent = [report_tables.missing(missing, begun)] if missing else []
-    return Section("glance", "At a glance", text, [report_tables.glance(stages, counts), *absent])
-
-
-def _rejected(counts: Rejected, stages: Stages, table: pd.DataFrame) -> Section:
-    text = f"{counts.usable:,} of {counts.total:,} records are usable."
-    if "catalog" in stages:
-        n_events = stages["catalog"].sizes["event"]
-        of = f"{n_events:,} events at {len(counts.station_id):,} stations"
-        text += f" The records are those of {of}." if n_events * len(counts.station_id) == counts.total else (
-            f" The catalogue and the stations have {of}: not all of them are records here, or more are."
-        )  # fmt: skip
-    tables = [report_tables.read(table)] if "attempts" in table else []
-    if counts.usable == counts.total:
-        return Section("rejected", "What was rejected, and why", text + " None was rejected.", tables)
-    text += " The others keep their place in every stage, with the reason, and belong to no cluster."
-    rejected = [report_tables.quality(counts), report_tables.rejected_records(counts)]
-    return Section("rejected", "What was rejected, and why", text, [*rejected, *tables])
-
-
-def _models(stages: Stages) -> Iterator[Section]:
-    nmf, hmm = stages.get("nmf"), stages.get("hmm")
-    histories = [figures_model.convergence(m, s) for s, m in (("nmf", nmf), ("hmm", hmm)) if m is not None]
-    drawn = [panel for panel in histories if panel is not None]
-    if histories:
-        text = "" if len(drawn) == len(histories) else "A model without a history here was given, not fitted."
-        yield Section("convergence", "Convergence", text, panels=drawn)
-    panels = []
-    if nmf is not None:
-        panels += [figures_model.dictionary(nmf), figures_model.weights(nmf)]
-    if hmm is not None:
-        same = nmf if nmf is not None and _share_patterns(nmf, hmm) else None
-        panels += [figures_model.emission(hmm, same)]
-        panels += [] if same is None else [figures_model.state_spectra(hmm, same)]
-    if panels:
-        yield Section("models", "Patterns and states", panels=panels)
-
-
-def _share_patterns(nmf: xr.Dataset, hmm: xr.Dataset) -> bool:
-    """Whether `hmm` was fitted with the patterns of `nmf`: the gains tell."""
-    ours, theirs = nmf.gain.values, hmm.gain.values
-    return ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=1e-5)
-
-
-def _clusters(clusters: xr.Dataset, counts: Rejected) -> Section:
-    drawn = [
-        figures_clusters.silhouette_by_number(clusters),
-        figures_clusters.silhouette_profile(clusters.cluster.values, clusters.silhouette.values),
-        figures_clusters.mean_fingerprints(clusters.centroid.values),
-    ]
-    panels = [panel for panel in drawn if panel is not None]
-    return Section("clusters", "Clusters", tables=[report_tables.clusters(clusters, counts)], panels=panels)
-
-
-def _where_and_when(stages: Stages, records: xr.Dataset | None) -> Section:
-    catalog = stages.get("catalog")
-    clustered = records is not None and "cluster" in records
-    title = "Where and when"
-    if catalog is not None:
-        event_id, time = catalog.event_id.values, catalog.origin_time.values
-    elif records is not None:
-        event_id, time = report_records.first_times(records)
-    else:
-        return Section("place", title, "No event is known: neither a catalog nor records are in the store.")
-    cluster = report_records.event_clusters(event_id, records) if records is not None and clustered else None
-    panels = figures_map.maps(catalog, cluster, stages.get("stations")) if catalog is not None else []
-    line = figures_time.time_line(time, cluster)
-    panels += [] if line is None else [line]
-    text = "" if catalog is not None else "No catalog is in the store: no map, and the time is that of the records."
-    return Section("place", title, text, panels=panels)
-
-
-def _typical(stages: Stages) -> Section:
-    title = "Typical records"
-    groups, scales = report_records.typical(stages)
-    if scales is None:
-        return Section("typical", title, "Neither spectrograms nor fingerprints are in the store to show them.")
-    text = "" if "waveforms" in stages else "Waveforms are not stored: pass report(…, waveforms=…) to see them here."
-    return Section(
-        "typical", title, text, panels=[figures_records.typical_records(records, scales) for records in groups]
-    )
+def _of_events(stages: Stages, stations: Mapping[str, Stages]) -> Iterator[Section]:
+    """Stations with models of their own, and what was made of the clusters of all."""
+    if stations:
+        yield report_stations.section(stations)
+    if "events" in stages:
+        yield report_events.section(stages, stations)
+    if "repeaters" in stages:
+        yield report_repeaters.section(stages)
 
 
 def _render(title: str, sections: list[Section]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specufex_dask.figures import UNUSABLE, Array
+from specufex_dask.figures import SHOWN, UNUSABLE, Array
 from specufex_dask.figures_records import Scales, Typical
 from specufex_dask.schema import QUALITY
 
@@ -84,7 +84,7 @@ def event_clusters(event_id: Array, records: xr.Dataset) -> Array:
     """
     codes, names = _codes(np.concatenate([event_id, records.event_id.values]))
     cluster = records.cluster.values
-    usable = cluster != UNUSABLE
+    usable = cluster >= 0
     votes = np.zeros((len(names), max(int(cluster.max(initial=0)) + 1, 1)), dtype=np.int64)
     np.add.at(votes, (codes[len(event_id) :][usable], cluster[usable]), 1)
     winner = np.where(votes.any(axis=1), votes.argmax(axis=1), UNUSABLE)
@@ -136,7 +136,7 @@ _PARTS = {
 def typical(stages: Mapping[str, xr.Dataset]) -> tuple[list[list[Typical]], Scales | None]:
     """The typical records of each cluster with what the stages hold of them, and their common axes."""
     clusters = stages["clusters"]
-    chosen = [nearest(clusters, number) for number in range(clusters.sizes["cluster_id"])]
+    chosen = [nearest(clusters, number) for number in range(min(clusters.sizes["cluster_id"], SHOWN))]
     flat = np.concatenate([*chosen, np.empty(0, np.int64)]).astype(np.int64)
     wanted = [(str(clusters.event_id.values[i]), str(clusters.station_id.values[i])) for i in flat]
     parts: dict[str, list[Array | None]] = {}

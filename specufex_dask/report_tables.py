@@ -1,14 +1,14 @@
-"""Tables of the report: what is in the store, settings, rejected records, clusters."""
+"""Tables of the report: what is in the store, rejected records, clusters."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from specufex_dask.figures import UNUSABLE, cluster_colour, cluster_name
+from specufex_dask.plurals import counted
 from specufex_dask.report_records import Rejected, nearest, reason
 from specufex_dask.schema import QUALITY
 from specufex_dask.summary import anchors
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _STATIONS = 50
-"""Rows at most in the table of rejected records."""
-_LONGEST = 160
-"""Characters at most of a setting's value."""
+"""Rows at most in the tables of stations."""
+_CLUSTERS = 50
+"""Rows at most in the table of clusters."""
 
 MADE_BY = {
     "catalog": "sx.save(sx.read_catalog(…), store)",
@@ -46,32 +46,6 @@ WITHOUT = {
 }
 """What a report lacks without a stage."""
 
-_UNITS = {
-    "sampling_rate": "Hz",
-    "n_samples": "samples",
-    "window": "s",
-    "max_gap": "s",
-    "max_flat": "of the record",
-    "bandpass": "Hz",
-    "taper": "s",
-    "window_length": "s",
-    "overlap": "of the window length",
-    "nfft": "samples",
-    "band": "Hz",
-    "time_range": "s",
-    "time_pool": "frames",
-    "n_patterns": "patterns at the start",
-    "n_states": "states",
-    "batch_size": "records",
-    "max_steps": "steps",
-    "n_clusters": "clusters",
-    "n_frames": "frames",
-    "min_peak": "dB",
-    "held_out": "of the events",
-    "memory_limit": "bytes",
-}
-"""Units of the settings that have one."""
-
 
 @dataclass(frozen=True)
 class Table:
@@ -85,13 +59,16 @@ class Table:
     colours: list[str] = field(default_factory=list)
 
 
-def glance(stages: Mapping[str, xr.Dataset], counts: Rejected | None) -> Table:
+def glance(
+    stages: Mapping[str, xr.Dataset], counts: Rejected | None, apart: Mapping[str, Mapping[str, xr.Dataset]]
+) -> Table:
     """The figures that a reader wants first."""
     rows: list[tuple[str, ...]] = []
     if counts is not None:
-        share = 100 * counts.usable / max(counts.total, 1)
-        rows.append(("records", f"{counts.total:,}, of which {counts.usable:,} usable ({share:.1f} %)"))
-        rows.append(("stations with records", f"{len(counts.station_id):,}"))
+        rows += _records(counts.total, counts.usable, len(counts.station_id))
+    elif apart:
+        quality = np.concatenate([stages["clusters"].quality.values for stages in apart.values()])
+        rows += _records(len(quality), int((quality == 0).sum()), len(apart))
     if "catalog" in stages:
         period = time_span(stages["catalog"].origin_time.values)
         rows.append(("events", f"{stages['catalog'].sizes['event']:,}, {period}"))
@@ -101,7 +78,25 @@ def glance(stages: Mapping[str, xr.Dataset], counts: Rejected | None) -> Table:
     if "clusters" in stages:
         mean = _mean(stages["clusters"].silhouette.values)
         rows.append(("clusters", f"{stages['clusters'].sizes['cluster_id']:,}, mean silhouette {mean}"))
+    if "events" in stages:
+        rows.append(("merged clusters", _merged(stages["events"])))
+    if "repeaters" in stages:
+        inside = int((stages["repeaters"].sequence.values >= 0).sum())
+        rows.append(("sequences", f"{stages['repeaters'].sizes['sequence_id']:,}, of {counted(inside, 'event')}"))
     return Table("The study in short.", ("what", "how much"), rows, words=(0, 1))
+
+
+def _records(total: int, usable: int, n_stations: int) -> list[tuple[str, ...]]:
+    share = 100 * usable / max(total, 1)
+    told = f"{total:,}, of which {usable:,} usable ({share:.1f} %)"
+    return [("records", told), ("stations with records", f"{n_stations:,}")]
+
+
+def _merged(events: xr.Dataset) -> str:
+    cluster = events.cluster.values
+    inside = cluster[cluster >= 0]
+    agreement = _mean(events.agreement.values)
+    return f"{len(np.unique(inside)):,}, of {counted(len(inside), 'event')}, mean agreement {agreement}"
 
 
 def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> str:
@@ -126,7 +121,7 @@ def missing(stages: list[str], begun: Mapping[str, int]) -> Table:
 
 def unwritten(n_shards: int) -> str:
     """How much of a stage is not written yet; nothing if it was not begun."""
-    return f" (begun, {n_shards:,} shard{'s' if n_shards > 1 else ''} not written)" if n_shards else ""
+    return f" (begun, {counted(n_shards, 'shard')} not written)" if n_shards else ""
 
 
 def contents(stages: Mapping[str, xr.Dataset]) -> Table:
@@ -136,13 +131,14 @@ def contents(stages: Mapping[str, xr.Dataset]) -> Table:
 
 
 _COUNTED = {
-    "event": "events", "station": "stations", "pick": "picks", "record": "records", "sample": "samples",
-    "frequency": "frequencies", "time": "frames", "pattern": "patterns", "state": "states", "cluster_id": "clusters",
+    "event": ("event",), "station": ("station",), "pick": ("pick",), "record": ("record",), "sample": ("sample",),
+    "frequency": ("frequency", "frequencies"), "time": ("frame",), "pattern": ("pattern",), "state": ("state",),
+    "cluster_id": ("cluster",), "sequence_id": ("sequence",),
 }  # fmt: skip
 
 
 def _sizes(dataset: xr.Dataset) -> str:
-    return ", ".join(f"{dataset.sizes[dim]:,} {name}" for dim, name in _COUNTED.items() if dim in dataset.sizes)
+    return ", ".join(counted(dataset.sizes[dim], *name) for dim, name in _COUNTED.items() if dim in dataset.sizes)
 
 
 def _ranges(dataset: xr.Dataset) -> str:
@@ -165,51 +161,6 @@ def time_span(times: np.ndarray[tuple[int, ...], np.dtype[np.datetime64]]) -> st
     return f"{known.min()} to {known.max()}".replace("T", " ") + " UTC" if known.size else ""
 
 
-def settings(stages: Mapping[str, xr.Dataset]) -> Table:
-    """The parameters that each stage was made with, from its recipe."""
-    rows: list[tuple[str, ...]] = []
-    for stage, dataset in stages.items():
-        parameters = _flat(json.loads(dataset.attrs.get("recipe", "{}")).get("parameters", {}))
-        named = [stage, *[""] * len(parameters)]
-        rows += [
-            (named[i], name, _text(value), _unit(name, value)) for i, (name, value) in enumerate(parameters.items())
-        ]
-    text = "Settings of each stage, from the recipe that is stored with its data."
-    return Table(text, ("stage", "setting", "value", "unit"), rows, words=(0, 1, 2, 3))
-
-
-def _flat(parameters: Mapping[str, object]) -> dict[str, object]:
-    """The parameters with those inside a parameter named ``outer.inner``."""
-    flat: dict[str, object] = {}
-    for name, value in parameters.items():
-        inner = _flat(value) if isinstance(value, dict) else None
-        flat |= {name: value} if inner is None else {f"{name}.{key}": item for key, item in inner.items()}
-    return flat
-
-
-def _unit(name: str, value: object) -> str:
-    return "" if value is None else _UNITS.get(name.rpartition(".")[2], "")
-
-
-def _text(value: object) -> str:
-    """A value of a recipe as a reader would write it.
-
-    >>> _text([15.0, 80.0]), _text(None), _text(True)
-    ('15, 80', 'not set', 'yes')
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "not set", True: "yes", False: "no"}[value]
-    if isinstance(value, list):
-        text = ", ".join(map(_text, value)) or "none"
-    else:
-        text = _number(value) if isinstance(value, float) else str(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
-
-
 def quality(counts: Rejected) -> Table:
     """Records by reason at each station, the stations with most rejected records first."""
     lost = counts.counts[:, 1:].sum(axis=1)
@@ -230,10 +181,10 @@ def _counted(name: str, counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
 def rejected_records(counts: Rejected) -> Table:
     """The first records that are not usable, by name."""
     total = counts.total - counts.usable
-    which = f"The first {len(counts.examples)} of {total:,}" if total > len(counts.examples) else f"All {total:,}"
-    return Table(
-        f"{which} records that are not usable.", ("event", "station", "reason"), list(counts.examples), words=(0, 1, 2)
-    )
+    few = len(counts.examples)
+    which = f"The first {few} of {total:,} records" if total > few else f"All {counted(total, 'record')}"
+    which = "The only record that is not usable." if total == 1 else f"{which} that are not usable."
+    return Table(which, ("event", "station", "reason"), list(counts.examples), words=(0, 1, 2))
 
 
 def read(table: pd.DataFrame) -> Table:
@@ -256,7 +207,8 @@ def clusters(dataset: xr.Dataset, counts: Rejected) -> Table:
     """Size and quality of each cluster, with its typical events."""
     cluster, silhouette, distance = (dataset[name].values for name in ("cluster", "silhouette", "distance"))
     event_id, rows, colours = dataset.event_id.values, [], []
-    for number in [*range(dataset.sizes["cluster_id"]), UNUSABLE]:
+    n_clusters = dataset.sizes["cluster_id"]
+    for number in [*range(min(n_clusters, _CLUSTERS)), UNUSABLE]:
         members = np.flatnonzero(cluster == number)
         if not members.size:
             continue
@@ -269,10 +221,6 @@ def clusters(dataset: xr.Dataset, counts: Rejected) -> Table:
         colours.append(cluster_colour(number))
     head = ("cluster", "records (number)", "share", "events (number)", "mean silhouette (1)", "median distance (1)",
             "typical events")  # fmt: skip
-    return Table(
-        "The clusters. Distance: from a record's fingerprint to the mean one.",
-        head,
-        rows,
-        words=(0, 6),
-        colours=colours,
-    )
+    which = "The clusters" if n_clusters <= _CLUSTERS else f"The {_CLUSTERS} largest of {n_clusters:,} clusters"
+    caption = f"{which}. Distance: from a record's fingerprint to the mean one."
+    return Table(caption, head, rows, words=(0, 6), colours=colours)

@@ -71,9 +71,11 @@ SECTIONS = (
     Section("hmm", "fit_hmm", ("activations", "nmf"), by_station=True),
     Section("fingerprints", "compute_fingerprints", ("spectrograms", "nmf", "hmm"), by_station=True),
     Section("clusters", "cluster_fingerprints", ("fingerprints",), by_station=True),
+    Section("events", "merge_stations", ("clusters", "catalog")),
     Section("pairs", "find_pairs", ("clusters",), ("catalog",), lazy=True),
     Section("correlations", "correlate", ("waveforms", "pairs"), named=("picks",), over="phase"),
-    Section("candidates", "find_repeaters", ("clusters", "catalog"), ("correlations",), group="candidates"),
+    Section("reference", "read_repeaters", lazy=True),
+    Section("candidates", "find_repeaters", ("clusters", "catalog"), ("correlations", "reference"), group="candidates"),
     Section("relocation", "relocate_sequences", ("catalog", "stations", "picks", "candidates"), ("correlations",)),
     Section("repeaters", "find_repeaters", ("candidates", "catalog"), ("correlations", "relocation")),
 )

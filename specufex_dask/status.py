@@ -12,15 +12,14 @@ import numpy as np
 import zarr
 
 from specufex_dask import places, runs, shards, stored
+from specufex_dask.plurals import counted
 from specufex_dask.schema import QUALITY, SCHEMAS
+from specufex_dask.store_groups import stage_paths
 from specufex_dask.url_stores import zarr_store
-from specufex_dask.zarr_keys import names_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-
-    from zarr.storage import StorePath
 
     from specufex_dask.places import Location, Place, Remote
 
@@ -80,8 +79,7 @@ class StageStatus:
         if self.fit:
             return f"fit_{stage}{f' of {group}' if group else ''} continues at {self.fit.reached}"
         if self.shards_left:
-            named = "shard" if self.shards_left == 1 else "shards"
-            left = f"{self.shards_left:,} {named} of {self.path} ({self.records_left:,} records)"
+            left = f"{counted(self.shards_left, 'shard')} of {self.path} ({counted(self.records_left, 'record')})"
             if not self.rate:
                 return left
             return f"{left}, about {_duration(self.records_left / self.rate)} at {self.rate:,.0f} records a second"
@@ -154,13 +152,13 @@ def status(
     """
     store = places.at(store, storage_options)
     holder, log = runs.holder(store), runs.log(store)
-    checkpoints, root = _checkpoints(store), _root(store)
+    checkpoints, written = _checkpoints(store), stage_paths(store)
     last = {entry["stage"]: entry["event"] for entry in log}
     found = checkpoints.keys() | {path for path, event in last.items() if event != "finished"}
-    if root is None and not (holder or found):
+    if written is None and not (holder or found):
         msg = f"got {store}, where there is no Zarr store, expected one that a run wrote: check the path."
         raise ValueError(msg)
-    found |= set(_stage_paths(root.store_path) if root is not None else ())
+    found |= set(written or ())
     paths = sorted((path for path in found if group is None or path.startswith(f"{group}/")), key=_order)
     each = [_stage(store, path, log, checkpoints.get(path), holder) for path in paths]
     return Status(str(store), holder, each)
@@ -206,23 +204,6 @@ def _described(
         path, state, len(sizes), records, len(lacking), sum(sizes[i] for i in lacking),
         _flagged(quality, sizes, lacking), _rate(entries), last["error"] if state == "failed" else "", fit,
     )  # fmt: skip
-
-
-def _root(store: Location) -> zarr.Group | None:
-    with stored.readable(f"{store}/zarr.json"):
-        try:
-            return zarr.open_group(zarr_store(store), mode="r", zarr_format=3)
-        except (FileNotFoundError, zarr.errors.GroupNotFoundError):
-            return None
-
-
-def _stage_paths(place: StorePath) -> Iterator[str]:
-    """Paths of the stages in the group at `place`, and in the groups of stations in it; by name, as any may be torn."""
-    for name in names_in(place):
-        if name in SCHEMAS:
-            yield (place / name).path
-        else:
-            yield from _stage_paths(place / name)
 
 
 def _order(path: str) -> tuple[str, int]:

@@ -49,7 +49,7 @@ _RULES: dict[str, settings.Rule] = {
     "window_length": _POSITIVE,
 }  # those of the fits stand in svi, which a fit asks as well
 
-_LEFT_OUT = {"picks", "pairs", "correlations", "candidates", "relocation", "repeaters"}
+_LEFT_OUT = {"picks", "events", "pairs", "correlations", "reference", "candidates", "relocation", "repeaters"}
 """A study without one of these sections does without the stage."""
 MODELS = ("shared", "station")
 """One model of all stations, or one for each."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from specufex_dask.plurals import counted
 from specufex_dask.schema import ANCHORS, QUALITY
 
 if TYPE_CHECKING:
@@ -32,22 +33,24 @@ def summary(stage: str, dataset: xr.Dataset) -> str:
 
 
 def _catalog(dataset: xr.Dataset) -> str:
-    return f"{dataset.sizes['event']:,} events"
+    return counted(dataset.sizes["event"], "event")
 
 
 def _stations(dataset: xr.Dataset) -> str:
-    return f"{dataset.sizes['station']:,} stations"
+    return counted(dataset.sizes["station"], "station")
 
 
 def _picks(dataset: xr.Dataset) -> str:
-    return f"{dataset.sizes['pick']:,} picks of {_phases(dataset)}"
+    return f"{counted(dataset.sizes['pick'], 'pick')} of {_phases(dataset)}"
 
 
 def _waveforms(dataset: xr.Dataset) -> str:
     stations = len(set(map(str, dataset["station_id"].values)))
     rate = dataset.attrs["sampling_rate"]
-    where = f"{stations} stations" if stations > 1 else "1 station"
-    parts = (f"{_records(dataset)} records from {where}", f"{dataset.sizes['sample']:,} samples at {rate:g} Hz")
+    parts = (
+        f"{counted(dataset.sizes['record'], 'record')} from {counted(stations, 'station')}",
+        f"{counted(dataset.sizes['sample'], 'sample')} at {rate:g} Hz",
+    )
     return ", ".join([*parts, *anchors(dataset)])
 
 
@@ -62,7 +65,7 @@ def anchors(dataset: xr.Dataset) -> list[str]:
         return []
     flags, counts = np.unique(dataset["anchor"].values, return_counts=True)
     named = ", ".join(f"{n:,} {ANCHORS[flag]}" for flag, n in zip(flags, counts, strict=True))
-    return [f"windows on {named} arrivals"]
+    return [f"windows on {named} {'arrival' if counts.sum() == 1 else 'arrivals'}"]
 
 
 def _spectrograms(dataset: xr.Dataset) -> str:
@@ -70,26 +73,30 @@ def _spectrograms(dataset: xr.Dataset) -> str:
     reasons = [f"{n:,} {QUALITY[flag]}" for flag, n in zip(quality, counts, strict=True) if flag]
     usable = int(counts[quality == 0].sum())
     unusable = f" ({', '.join(reasons)})" if reasons else ""
-    shape = f"{dataset.sizes['frequency']} frequencies x {dataset.sizes['time']} frames"
-    return f"{usable:,} of {_records(dataset)} records usable{unusable}, {shape}"
+    shape = " x ".join((
+        counted(dataset.sizes["frequency"], "frequency", "frequencies"), counted(dataset.sizes["time"], "frame")
+    ))  # fmt: skip
+    return f"{usable:,} of {counted(dataset.sizes['record'], 'record')} usable{unusable}, {shape}"
 
 
 def _nmf(dataset: xr.Dataset) -> str:
     started = f" of {int(dataset['history_size'].max())}" if "history_size" in dataset else ""
-    return f"{dataset.sizes['pattern']}{started} patterns kept{_history(dataset)}"
+    kept = "pattern" if dataset.sizes["pattern"] == 1 and not started else "patterns"
+    return f"{dataset.sizes['pattern']}{started} {kept} kept{_history(dataset)}"
 
 
 def _hmm(dataset: xr.Dataset) -> str:
-    return f"{dataset.sizes['state']} states{_history(dataset)}"
+    return f"{counted(dataset.sizes['state'], 'state')}{_history(dataset)}"
 
 
 def _activations(dataset: xr.Dataset) -> str:
-    return f"{_records(dataset)} records, {dataset.sizes['pattern']} patterns, not stored"
+    return f"{counted(dataset.sizes['record'], 'record')}, {counted(dataset.sizes['pattern'], 'pattern')}, not stored"
 
 
 def _fingerprints(dataset: xr.Dataset) -> str:
     usable = int((dataset["quality"] == 0).sum())
-    return f"{usable:,} of {_records(dataset)} records, {dataset.sizes['state']} x {dataset.sizes['next_state']} each"
+    each = f"{dataset.sizes['state']} x {dataset.sizes['next_state']} each"
+    return f"{usable:,} of {counted(dataset.sizes['record'], 'record')}, {each}"
 
 
 def _clusters(dataset: xr.Dataset) -> str:
@@ -100,19 +107,38 @@ def _clusters(dataset: xr.Dataset) -> str:
     how = f"K = {len(sizes)}" + (
         f" of {tried.min()} to {tried.max()}, best silhouette {best:.3f}" if len(tried) > 1 else ""
     )
-    more = f" and {len(sizes) - _SHOWN:,} more clusters" if len(sizes) > _SHOWN else ""
-    return f"{how}: {', '.join(f'{n:,}' for n in sizes[:_SHOWN])} records{more}"
+    return f"{how}: {_largest(sizes, 'record')}"
+
+
+def _events(dataset: xr.Dataset) -> str:
+    cluster, n_stations = dataset["cluster"].values, dataset["n_stations"].values
+    inside = cluster >= 0
+    sizes = np.bincount(cluster[inside])
+    merged = f"{inside.sum():,} of {counted(len(cluster), 'event')} in {counted(len(sizes), 'cluster')}"
+    if not inside.any():
+        return merged
+    agreement = f"agreement {dataset['agreement'].values[inside].mean():.2f}"
+    across = f"over {n_stations[inside].mean():.1f} stations" if n_stations.max() > 1 else "over 1 station"
+    return f"{merged}, {agreement} {across} in the mean: {_largest(sizes, 'event')}"
+
+
+def _largest(sizes: np.ndarray[tuple[int], np.dtype[np.int64]], noun: str) -> str:
+    """The numbers of members, `noun`, of the largest clusters, and how many more clusters there are."""
+    rest = len(sizes) - _SHOWN
+    more = f" and {counted(rest, 'more cluster')}" if rest > 0 else ""
+    members = noun if sizes.tolist() == [1] else f"{noun}s"
+    return f"{', '.join(f'{n:,}' for n in sizes[:_SHOWN])} {members}{more}"
 
 
 def _pairs(dataset: xr.Dataset) -> str:
-    return f"{dataset.sizes['pair']:,} pairs of events, not stored"
+    return f"{counted(dataset.sizes['pair'], 'pair')} of events, not stored"
 
 
 def _correlations(dataset: xr.Dataset) -> str:
     correlation = dataset["correlation"].values
     known = correlation[np.isfinite(correlation)]
     middle = f", median {np.median(known):.3f}" if known.size else ""
-    return f"{known.size:,} of {_records(dataset)} correlations of {_phases(dataset)}{middle}"
+    return f"{known.size:,} of {counted(dataset.sizes['record'], 'correlation')} of {_phases(dataset)}{middle}"
 
 
 def _phases(dataset: xr.Dataset) -> str:
@@ -121,16 +147,22 @@ def _phases(dataset: xr.Dataset) -> str:
 
 def _repeaters(dataset: xr.Dataset) -> str:
     inside = int((dataset["sequence"].values >= 0).sum())
-    return f"{inside:,} of {dataset.sizes['event']:,} events in {dataset.sizes['sequence_id']:,} sequences"
+    return _in_sequences(inside, dataset.sizes["event"], dataset.sizes["sequence_id"])
+
+
+def _reference(dataset: xr.Dataset) -> str:
+    names = dataset["sequence"].values.astype(object)
+    named = names[names != ""]
+    return _in_sequences(len(named), len(names), len(set(named.tolist())))
+
+
+def _in_sequences(inside: int, n_events: int, n_sequences: int) -> str:
+    return f"{inside:,} of {counted(n_events, 'event')} in {counted(n_sequences, 'sequence')}"
 
 
 def _relocation(dataset: xr.Dataset) -> str:
     moved = dataset["cluster"].values >= 0
-    return f"{int(moved.sum()):,} of {len(moved):,} events relocated"
-
-
-def _records(dataset: xr.Dataset) -> str:
-    return f"{dataset.sizes['record']:,}"
+    return f"{int(moved.sum()):,} of {counted(len(moved), 'event')} relocated"
 
 
 def _history(dataset: xr.Dataset) -> str:
@@ -140,7 +172,7 @@ def _history(dataset: xr.Dataset) -> str:
     scores = dataset["history_score"].values
     taken = scores[np.isfinite(scores)]
     last = f", held-out score {taken[-1]:.4f}" if taken.size else ""
-    return f", {int(dataset['history_step'].max()):,} steps{last}"
+    return f", {counted(int(dataset['history_step'].max()), 'step')}{last}"
 
 
 _LINES: dict[str, Callable[[xr.Dataset], str]] = {
@@ -154,6 +186,8 @@ _LINES: dict[str, Callable[[xr.Dataset], str]] = {
     "hmm": _hmm,
     "fingerprints": _fingerprints,
     "clusters": _clusters,
+    "events": _events,
+    "reference": _reference,
     "pairs": _pairs,
     "correlations": _correlations,
     "candidates": _repeaters,

@@ -128,11 +128,20 @@ def test_nothing_is_read_before_all_is_checked(monkeypatch: pytest.MonkeyPatch) 
         ("clusters.n_clusters=3", "clusters", {"n_clusters": 3}),
         ("seed=3", "hmm", {"seed": 3}),
         ("store=other.zarr", "store", {"store": "other.zarr"}),
+        ("store.store=s3://bucket/other.zarr", "store", {"store": "s3://bucket/other.zarr"}),
     ],
 )
 def test_an_override_replaces_one_setting(override: str, section: str, expected: dict[str, Any]) -> None:
     before, after = read_study(SMALLEST), read_study(SMALLEST, overrides=[override])
     assert after.arguments[section] == before.arguments[section] | expected
+
+
+def test_another_place_of_the_store_keeps_its_options() -> None:
+    options = {"key": "me", "secret": "hidden"}
+    study = SMALLEST | {"store": {"store": "s3://bucket/study.zarr", "storage_options": options}}
+    moved = read_study(study, overrides=["store.store=s3://bucket/other.zarr", "report.path=other.html"])
+    assert moved.arguments["store"] == {"store": "s3://bucket/other.zarr", "storage_options": options}
+    assert moved.report == "other.html"
 
 
 @pytest.mark.parametrize("override", ["nmf.n_patterns", "=3", ""])
@@ -154,6 +163,7 @@ def test_the_file_of_the_published_study_is_valid(monkeypatch: pytest.MonkeyPatc
     assert study.arguments["clusters"]["n_clusters"] == list(range(2, 11))
     all_stations = read_study(NOTEBOOKS / "gorner.yaml", overrides=["waveforms.station_id=all"])
     assert all_stations.arguments["waveforms"]["station_id"] is None
+    assert all_stations.arguments["events"] == {"n_families": 3}
 
 
 @pytest.mark.parametrize(("text", "says"), [("[1, 2]", "that holds list, expected the keys"), ("a: [", "is not YAML")])

@@ -62,7 +62,7 @@ def test_the_map_is_true_to_scale_across_the_date_line(latitude: float, longitud
 
 @given(st.floats(0.05, 20), st.floats(0.3, 3))
 def test_a_map_fills_its_frame_without_distortion(ratio: float, aspect: float) -> None:
-    height, ((left, right), (bottom, top)) = figures_map._frame([(0.0, 1.0), (5.0, 5.0 + ratio)], aspect, 3.8)
+    height, ((left, right), (bottom, top)) = figures_map.framed([(0.0, 1.0), (5.0, 5.0 + ratio)], aspect, 3.8)
     assert left <= 1e-9
     assert right >= 1 - 1e-9
     assert bottom <= 5 + 1e-9

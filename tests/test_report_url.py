@@ -79,3 +79,7 @@ def test_a_study_writes_its_page_with_the_options_of_its_store(bucket: Bucket, t
     checked = run(tmp_path / "study.yaml")
     assert checked.report == bucket.url("s.html")
     assert b"Every stage of the chain is here." in bucket.objects()["s.html"]
+    elsewhere = ["--store", bucket.url("other.zarr"), "--report", bucket.url("other.html")]
+    assert main(["run", str(tmp_path / "study.yaml"), *elsewhere]) == 0, "the options hold for another store as well"
+    assert b"Every stage of the chain is here." in bucket.objects()["other.html"]
+    assert sx.load(bucket.url("other.zarr"), "clusters", storage_options=bucket.options).sizes["record"] == 12
