@@ -24,6 +24,8 @@ from specufex_dask.workers import addresses, spread
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import dask.array as da
+
     from specufex_dask.sample import Records
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -33,6 +35,9 @@ Share = tuple[int, Array]
 """What a minibatch takes of one piece: the number of the piece, and the rows in it."""
 
 _ROWS = 16
+_MOST_SPAN = 1.25
+"""Records that are read for one to fit: those held out are few, and to leave them out costs a copy of the others."""
+
 _MOST_SHARES = 64
 _FAN_IN = 8
 
@@ -47,6 +52,7 @@ class Minibatches:
     def __init__(self, records: Records, *, largest: int, memory_limit: float, seed: int) -> None:
         self._records, self._seed = records, seed
         self._pieces = _pieces(records, largest, memory_limit)
+        self._first = np.concatenate([[0], np.cumsum(records.array.chunks[0])])
         self._groups = _groups(self._pieces, largest, seed)
         self._n_turns = 0
         self._now, self._ahead = _Group([], []), next(self._groups)
@@ -85,7 +91,7 @@ class Minibatches:
         pieces = self._loaded()
         # Each task brings the parameters along: as a task of their own, one worker would have to hand them to all.
         local = delayed(partial(_sums, model, params, temperature), pure=False, traverse=False)
-        sums = [local(rows, pieces[number]) for number, rows in shares]
+        sums = [local(_rows_held(self._pieces[number][1])[rows], pieces[number]) for number, rows in shares]
         while len(sums) > _FAN_IN:
             sums = [delayed(tree_sum, pure=False)(sums[i : i + _FAN_IN]) for i in range(0, len(sums), _FAN_IN)]
         return tree_sum(list(compute(*sums)))
@@ -113,17 +119,31 @@ class Minibatches:
 
     def _load(self, group: _Group) -> dict[int, Delayed]:
         missing = [number for number in group.pieces if number not in self._known]
-        array, dtype = self._records.array, self._records.dtype
-        # The slice first: of a stored chunk only the part that it needs is read.
-        pieces = (
-            (chunk, slice(rows[0], rows[-1] + 1), rows - rows[0])
-            for chunk, rows in map(self._pieces.__getitem__, missing)
-        )
-        lazy = [array.blocks[chunk][part][rows].astype(dtype).to_delayed().item() for chunk, part, rows in pieces]
+        lazy = [self._piece(number).astype(self._records.dtype).to_delayed().item() for number in missing]
         found = dict(zip(missing, spread(lazy), strict=True))
         if self.kept:
             self._known |= found
         return self._known | found
+
+    def _piece(self, number: int) -> da.Array:
+        """The records of a piece, lazily, with those between them if these are few."""
+        array, (chunk, rows) = self._records.array, self._pieces[number]
+        if not _is_dense(rows):
+            few: da.Array = array.blocks[chunk][rows]
+            return few
+        # By its place in the whole, not in the chunk: only then dask reads no more of the chunk than this.
+        first, last = self._first[chunk] + rows[[0, -1]]
+        piece: da.Array = array[first : last + 1]
+        return piece
+
+
+def _is_dense(rows: Array) -> bool:
+    return bool(rows[-1] - rows[0] < _MOST_SPAN * len(rows))
+
+
+def _rows_held(rows: Array) -> Array:
+    """Where the `rows` of a chunk that make up a piece are in what is held of it."""
+    return rows - rows[0] if _is_dense(rows) else np.arange(len(rows))
 
 
 def _even_order(edges: Array, rng: np.random.Generator) -> Array:

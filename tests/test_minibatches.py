@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import dask
 import dask.array as da
@@ -103,6 +103,31 @@ def test_what_fits_is_read_once() -> None:
         stream.close()
         assert min(read.count(first) for first in range(0, 320, 16)) >= min(n_reads, 1)
         assert (max(read.count(first) for first in range(0, 320, 16)) == 1) == stream.kept
+
+
+class Stored:
+    """What is read of it, in records; dask computes with a copy of it."""
+
+    shape, ndim, dtype = (2560, 1), 2, np.dtype(float)
+    lengths: ClassVar[list[int]] = []
+
+    def __getitem__(self, key: tuple[slice, slice]) -> Array:
+        self.lengths.append(key[0].stop - key[0].start)
+        return np.arange(2560.0)[key[0], None]
+
+
+@pytest.mark.parametrize(("left_out", "n_read"), [(0, 16), (1, 18), (5, 64)])
+def test_a_piece_of_a_chunk_is_read_without_the_rest_of_it(left_out: int, n_read: int) -> None:
+    """What is left out between its records is read with them where that is little; else the chunk is read whole."""
+    plain = _records(2560, chunk=64, left_out=left_out)
+    array = da.from_array(Stored(), chunks=(64, 1), asarray=False, meta=np.empty((0, 1)))
+    stream = _stream(Records(array, plain.fitted, plain.held_out, plain.dtype), memory_limit=32 * 16 * RECORD_BYTES)
+    assert not stream.kept
+    Stored.lengths.clear()
+    taken = _taken(stream, 64)
+    stream.close()
+    assert set(taken.tolist()) <= set(plain.fitted.tolist())
+    assert max(Stored.lengths) == n_read
 
 
 def test_the_next_group_is_read_meanwhile() -> None:
