@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 RECORDS_PER_TASK = 256
 """Records in a task, and in a shard of the store, unless the user says otherwise."""
 
-_LONGEST_RUN = 8
+_LONGEST_RUN, _LONGEST_FIRST_RUN = 8, 2
 
 Results = dict[str, np.ndarray[Any, Any]]
 Outputs = dict[str, tuple[tuple[int, ...], "DTypeLike"]]
@@ -196,17 +196,19 @@ def one_task_each(graph: Mapping[Any, Any], keys: list[Any]) -> dict[Any, Any]:
     return {key: Task.fuse(*tasks, key=key) if len(tasks) > 1 else tasks[0] for key, tasks in own.items()}
 
 
-def runs_of(keys: list[Any], n_slots: int) -> dict[Any, list[Any]]:
+def runs_of(keys: list[Any], n_slots: int, n_first: int) -> dict[Any, list[Any]]:
     """The `keys` in runs, each to be one task, by the names of these.
 
     A scheduler spends milliseconds on each task. So a run has up to 8 keys while there are many
-    for each of `n_slots` tasks at a time, and fewer towards the end, where all shall end together.
+    for each of `n_slots` tasks at a time, fewer towards the end, where all shall end together, and
+    two at most in the `n_first` runs, which are soon made: all wait for them.
     The name of a run ends with its first and its last key.
     """
     runs: dict[Any, list[Any]] = {}
     rest, token = list(keys), f"run-{uuid4()}"
     while rest:
-        length = max(1, min(_LONGEST_RUN, len(rest) // (3 * n_slots)))
+        longest = _LONGEST_RUN if len(runs) >= n_first else _LONGEST_FIRST_RUN
+        length = max(1, min(longest, len(rest) // (3 * n_slots)))
         # Of tasks that are alike a scheduler begins with the last, by name: long runs have high numbers.
         runs[token, f"{len(rest):09d}", rest[0], rest[length - 1]], rest = rest[:length], rest[length:]
     return runs

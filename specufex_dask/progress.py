@@ -110,20 +110,25 @@ def _on_cluster(
     from distributed import wait
 
     n_slots = max(1, sum(active.ncores().values()))
-    runs = runs_of(keys, n_slots)
+    n_runs = max(_RUNS_AT_ONCE, _RUNS_PER_SLOT * n_slots)
+    runs = runs_of(keys, n_slots, n_runs)
     worth = {name: sum(tasks.get(key, 0) for key in run) for name, run in runs.items()}
-    names, futures, length = list(runs), [], max(_RUNS_AT_ONCE, _RUNS_PER_SLOT * n_slots)
+    names, futures, results = list(runs), list[Any](), list[Any]()
+    sent: list[Any] = []
     try:
         with _watching(active.futures, worth, advance):
             # Sent in parts: workers begin while the rest is not made yet, and no graph grows with the catalogue.
-            for part in (names[i : i + length] for i in range(0, len(names), length)):
+            for part in (names[i : i + n_runs] for i in range(0, len(names), n_runs)):
                 graph = _graph(collection, [key for name in part for key in runs[name]])
-                sent = active.get(in_runs(graph, {name: runs[name] for name in part}), part, sync=False, fifo_timeout=0)
+                before, one_task = sent, in_runs(graph, {name: runs[name] for name in part})
+                sent = active.get(one_task, part, sync=False, fifo_timeout=0)
                 futures += sent
                 wait(sent, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
                 if any(future.status == "error" for future in sent):
                     break
-            return [result for results in active.gather(futures) for result in results]
+                results += active.gather(before)  # nearly all are there: in the end only those of the last part are not
+            results += active.gather(sent)
+            return [result for run in results for result in run]
     finally:
         for future in futures:
             future.release()

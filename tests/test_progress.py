@@ -227,8 +227,8 @@ def test_an_error_ends_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.text.count("1/2 steps") >= 2
 
 
-@pytest.mark.parametrize(("n_keys", "n_slots"), [(1, 1), (5, 2), (100, 2), (100, 64)])
-def test_runs_of_keys_are_one_task_each_and_end_together(n_keys: int, n_slots: int) -> None:
+@pytest.mark.parametrize(("n_keys", "n_slots", "n_first"), [(1, 1, 4), (5, 2, 0), (100, 2, 3), (100, 64, 192)])
+def test_runs_of_keys_are_one_task_each_and_end_together(n_keys: int, n_slots: int, n_first: int) -> None:
     calls: list[int] = []
 
     def two(value: int) -> int:
@@ -238,12 +238,13 @@ def test_runs_of_keys_are_one_task_each_and_end_together(n_keys: int, n_slots: i
     graph: dict[Any, Any] = {"constant": (two, 0)}
     keys = [("x", i) for i in range(n_keys)]
     graph |= {key: (pow, "constant", key[1] + 1) for key in keys}
-    runs = runs_of(keys, n_slots)
+    runs = runs_of(keys, n_slots, n_first)
     joined = in_runs(one_task_each(graph, keys), runs)
     assert [key for run in runs.values() for key in run] == keys
     lengths = [len(run) for run in runs.values()]
-    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[n_first:] == sorted(lengths[n_first:], reverse=True)
     assert max(lengths) <= 8
+    assert max(lengths[:n_first], default=0) <= 2
     assert lengths[-n_slots:] == [1] * min(n_slots, n_keys)
     assert len(joined) <= len(runs) + 1
     results = get_sync(joined, list(runs))
