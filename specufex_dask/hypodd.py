@@ -24,6 +24,7 @@ from specufex_dask.hypodd_folders import (
     write_folder,
     write_lines,
 )
+from specufex_dask.hypodd_inputs import by_sequence
 from specufex_dask.hypodd_pairs import Pairing
 
 if TYPE_CHECKING:
@@ -117,10 +118,14 @@ def write_hypodd(
     if not (sizes > 1).any():
         msg = f"got {len(numbers)} sequences, none of two events, expected one at least: pass those of find_repeaters."
         raise ValueError(msg)
+    of_events = catalog["event_id"].values, label
+    own_picks = by_sequence(picks, ("event_id",), *of_events)
+    lags = {} if correlations is None else by_sequence(correlations, ("event_id_1", "event_id_2"), *of_events)
     return [
         write_folder(
-            catalog.isel(event=np.flatnonzero(label == each)), stations, picks, Path(folder) / f"sequence_{each}",
-            how=how, correlations=correlations, min_correlation=min_correlation,
+            catalog.isel(event=np.flatnonzero(label == each)), stations, own_picks.get(each, picks),
+            Path(folder) / f"sequence_{each}", how=how, correlations=lags.get(each, correlations),
+            min_correlation=min_correlation,
         )
         for each in numbers[sizes > 1].tolist()
     ]  # fmt: skip

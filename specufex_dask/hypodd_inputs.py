@@ -9,6 +9,7 @@ import numpy as np
 
 from specufex_dask.anchors import anchor_times, station_of, with_networks
 from specufex_dask.hypodd_files import Events, Stations
+from specufex_dask.pairs import places
 from specufex_dask.tables import texts
 
 if TYPE_CHECKING:
@@ -55,14 +56,32 @@ def named(catalog: xr.Dataset, stations: xr.Dataset) -> Named:
     number = np.array([int(each) for each in ids] if plain else range(1, len(ids) + 1), np.int64)
     nanoseconds = catalog.origin_time.values.astype("M8[ns]").astype(np.int64)
     origin = ((nanoseconds + _STEP_NS // 2) // _STEP_NS * _STEP_NS).astype("M8[ns]")
-    places = (catalog[name].values.astype(float) for name in ("latitude", "longitude", "depth", "magnitude"))
+    columns = (catalog[name].values.astype(float) for name in ("latitude", "longitude", "depth", "magnitude"))
     codes = [station_of(each) for each in stations.station_id.values.tolist()]
     station_id, where = np.unique(np.array(codes, object), return_index=True)
     names = [each.replace(".", "") for each in station_id.tolist()]
     if any(len(each) > _LONGEST_NAME for each in names) or len(set(names)) < len(names):
         names = [f"S{i:06d}" for i in range(len(names))]
     at = [stations[name].values[where].astype(float) for name in ("latitude", "longitude", "elevation")]
-    return Named(Events(number, origin, *places), ids, Stations(texts(names), *at[:2]), station_id, at[2])
+    return Named(Events(number, origin, *columns), ids, Stations(texts(names), *at[:2]), station_id, at[2])
+
+
+def by_sequence(table: xr.Dataset, ends: tuple[str, ...], event_id: Array, label: Array) -> dict[int, xr.Dataset]:
+    """The rows of `table` of each sequence, in memory: those whose events, named by `ends`, are all of it.
+
+    `label` (event,) is the sequence of each event of `event_id`, below 0 for none. A sequence without
+    rows is left out, and all are where `table` is not a table.
+    """
+    if any(name not in table.variables or table[name].ndim != 1 for name in ends):
+        return {}
+    (dimension,) = table[ends[0]].dims
+    of_end = np.stack([np.append(label, -1)[places(table[name].values, event_id)] for name in ends])
+    own = np.where((of_end == of_end[0]).all(axis=0), of_end[0], -1)
+    order = np.argsort(own, kind="stable")
+    numbers = np.unique(own[own >= 0])
+    edges = np.searchsorted(own[order], [numbers, numbers + 1]).T.tolist()
+    read = table.compute()
+    return {k: read.isel({dimension: order[a:b]}) for k, (a, b) in zip(numbers.tolist(), edges, strict=True)}
 
 
 def pick_columns(picks: xr.Dataset, known: Named) -> dict[str, Array]:

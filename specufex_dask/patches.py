@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,10 +118,19 @@ class Patches:
         magnitude = medians(sources.magnitude[event], cluster, n_clusters)
         return cls(origin, centre, magnitude, source_radius(magnitude, stress_drop=criteria.stress_drop))
 
+    def away(self, event: Array, cluster: Array, sources: Sources) -> Array:
+        """Distance [m] of each `event` (pair,) from the centroid of its `cluster` (pair,)."""
+        return np.asarray(np.linalg.norm(sources.offsets(event, self.origin[cluster]) - self.centre[cluster], axis=1))
+
+    def at_an_event(self, event: Array, cluster: Array, sources: Sources) -> Patches:
+        """The same at the place of that `event` (member,) of each `cluster` (member,) that lies nearest, to 1 mm."""
+        nearest = np.lexsort((self.away(event, cluster, sources).round(3), cluster))
+        chosen = np.append(event, 0)[np.append(nearest, -1)[firsts(cluster[nearest], len(self.origin))]]
+        return replace(self, origin=chosen, centre=np.where(np.isnan(self.centre), np.nan, 0.0))
+
     def fit(self, event: Array, cluster: Array, sources: Sources, criteria: Criteria) -> Array:
         """Whether each `event` (pair,) fits its `cluster` (pair,) in place and in magnitude (2, pair)."""
-        apart = np.linalg.norm(sources.offsets(event, self.origin[cluster]) - self.centre[cluster], axis=1)
-        near = apart <= criteria.n_radii * self.radius[cluster] + sources.error[event]
+        near = self.away(event, cluster, sources) <= criteria.n_radii * self.radius[cluster] + sources.error[event]
         other = np.abs(sources.magnitude[event] - self.magnitude[cluster])
         return np.stack([near, other <= criteria.magnitude_window + _ROUNDING])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from specufex_dask import recipe, schema
 from specufex_dask.hypodd import run_hypodd, write_hypodd
 from specufex_dask.hypodd_pairs import Pairing
-from specufex_dask.hypodd_settings import LayeredModel, Settings
+from specufex_dask.hypodd_settings import FROM_BOTH, FROM_CATALOG, LayeredModel, Settings
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +33,11 @@ def relocate_sequences(
     n_bootstrap: int = 200,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Relocate the events of each sequence by double differences, each sequence by itself.
+    """Relocate the events of each sequence by double differences, each sequence by itself, from its centroid.
+
+    Events of a sequence lie metres apart, which correlations resolve and picks do not. So they begin
+    at one place, where their rays are alike, and the correlations count from the first iteration on:
+    picks would first move them by a hundred metres, and across a layer's top to other rays.
 
     Parameters
     ----------
@@ -87,7 +91,10 @@ def relocate_sequences(
     """
     schema.require(repeaters, "repeaters")
     settings = Settings(
-        LayeredModel(top_km=tuple(top_km), p_km_s=tuple(p_km_s), vp_vs=vp_vs), min_links_catalog=min_links
+        LayeredModel(top_km=tuple(top_km), p_km_s=tuple(p_km_s), vp_vs=vp_vs),
+        weights=FROM_CATALOG if correlations is None else FROM_BOTH[1:],
+        min_links_catalog=min_links,
+        from_centroid=True,
     )
     written = write_hypodd(
         catalog,

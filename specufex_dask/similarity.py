@@ -79,13 +79,11 @@ class Measured:
         return Similarity(first, second, medians(self.correlation, pair, len(keys)))
 
     def linked(self, least: float, n_stations: int) -> tuple[Array, Array]:
-        """The pairs that correlate by `least` at `n_stations` stations or more."""
-        rows = self.correlation >= least
-        keys, pair = np.unique(self.first[rows] * self.n_events + self.second[rows], return_inverse=True)
-        stations = np.unique(np.stack([pair, self.station[rows]]), axis=1)[0]
-        enough = keys[np.bincount(stations, minlength=len(keys)) >= n_stations]
-        first, second = np.divmod(enough, self.n_events)
-        return first, second
+        """The pairs that correlate by `least` in the median of phases and stations, known at `n_stations` or more."""
+        codes = np.stack([self.first * self.n_events + self.second, self.station])
+        known = np.unique(np.unique(codes, axis=1)[0], return_counts=True)[1]
+        alike = (self.pairs.correlation >= least) & (known >= n_stations)
+        return self.pairs.first[alike], self.pairs.second[alike]
 
 
 def split(label: Array, first: Array, second: Array) -> Array:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_IN_SEQUENCE = VERDICTS.index("in_sequence")
+_OF_ANOTHER = VERDICTS.index("too_far"), VERDICTS.index("other_magnitude")
+
 
 @dataclass(frozen=True)
 class Waveforms:
@@ -71,15 +74,33 @@ class Tried:
 
 
 def judged(
-    clusters: Array, sources: Sources, criteria: Criteria, waveforms: Waveforms | None, *, n_stations: int = 1
+    clusters: Array,
+    sources: Sources,
+    criteria: Criteria,
+    waveforms: Waveforms | None,
+    *,
+    n_stations: int = 1,
+    every_patch: bool = False,
 ) -> tuple[Array, Array]:
-    """What is left of `clusters` (event,), -1 for none, and the verdict (event,) on each event."""
+    """What is left of `clusters` (event,), -1 for none, and the verdict (event,) on each event.
+
+    With `every_patch` the events that do not belong to the patch of their cluster are judged by themselves, again
+    and again: what links has chained may be several.
+    """
     label = clusters
     if waveforms is not None and waveforms.min_correlation is not None:
         label = split(clusters, *waveforms.measured.linked(waveforms.min_correlation, n_stations))
     verdict = verdicts(label, sources, criteria)
     verdict[(clusters >= 0) & (label < 0)] = VERDICTS.index("not_alike")
-    return np.where(verdict == VERDICTS.index("in_sequence"), label, -1), verdict
+    left = np.where(verdict == _IN_SEQUENCE, label, -1)
+    rest = np.where(np.isin(verdict, _OF_ANOTHER), label, -1)
+    while every_patch:
+        found = verdicts(rest, sources, criteria) == _IN_SEQUENCE
+        if not found.any():
+            break
+        left[found] = rest[found] + left.max() + 1
+        verdict[found], rest[found] = _IN_SEQUENCE, -1
+    return left, verdict
 
 
 def tried_at(clusters: xr.Dataset, event_id: Array) -> list[Tried]:

@@ -25,8 +25,9 @@ _MOST_ROUNDS = 20
 def verdicts(label: Array, sources: Sources, criteria: Criteria) -> Array:
     """The verdict (event,) of `VERDICTS` on each event, as a member of the cluster `label` (event,), below 0 for none.
 
-    The patch of a cluster is found from the medians of its magnitudes and places first. Then its
-    events are those that fit the median magnitude and the centroid of its events, until that is so.
+    The patch of a cluster is found from the median of its magnitudes and the event nearest to the median of
+    its places first. Then its events are those that fit the median magnitude and the centroid of its events,
+    until that is so.
     """
     verdict = np.where(label >= 0, VERDICTS.index("no_place"), VERDICTS.index("no_cluster")).astype(np.int8)
     member = np.flatnonzero((label >= 0) & sources.known)
@@ -49,7 +50,8 @@ def _settled(
     """
     everyone = Patches.of((member, cluster), n_clusters, sources, criteria, middle=medians)
     alike = everyone.fit(member, cluster, sources, criteria)[1]
-    first = Patches.of((member[alike], cluster[alike]), n_clusters, sources, criteria, middle=medians)
+    middle = Patches.of((member[alike], cluster[alike]), n_clusters, sources, criteria, middle=medians)
+    first = middle.at_an_event(member[alike], cluster[alike], sources)  # between two patches there is none
     # Of one patch two events may be twice as far apart as an event and the centroid: the mean decides, below.
     fits = first.fit(member, cluster, sources, replace(criteria, n_radii=2 * criteria.n_radii))
     kept: Array = np.asarray(fits.all(axis=0))

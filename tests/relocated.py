@@ -40,18 +40,24 @@ class Swarm:
 
 
 def swarm(
-    seed: int, *, n_events: int = 20, n_stations: int = 12, size_km: float = 0.15, correlated: bool = True
+    seed: int,
+    *,
+    n_events: int = 20,
+    n_stations: int = 12,
+    size_km: float = 0.15,
+    pick_s: tuple[float, float] = PICK_S,
+    correlated: bool = True,
 ) -> Swarm:
     """A swarm at 8 km, located to some 300 m, its centre well.
 
-    Picks are off by `PICK_S`; lags by `LAG_S`, of each pair on its own.
+    Picks are off by `pick_s`; lags by `LAG_S`, of each pair on its own.
     """
     rng = np.random.default_rng(seed)
     truth = np.array([0.0, 0.0, 8.0]) + rng.uniform(-size_km, size_km, (n_events, 3))
     azimuth = np.linspace(0, 2 * np.pi, n_stations, endpoint=False) + rng.uniform(-0.2, 0.2, n_stations)
     at = rng.uniform(2, 25, n_stations)[:, None] * np.stack([np.sin(azimuth), np.cos(azimuth)], axis=1)
     time, slopes = rays(truth, at)
-    seen = time + rng.normal(0, 1, time.shape) * np.array(PICK_S)
+    seen = time + rng.normal(0, 1, time.shape) * np.array(pick_s)
     catalog, stations = _catalog(rng, truth), _stations(at)
     pairs = np.array([(i, j) for i in range(n_events) for j in range(i + 1, n_events)] if correlated else [(0, 1)])
     ids = catalog.event_id.values, stations.station_id.values

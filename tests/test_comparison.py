@@ -77,6 +77,17 @@ def test_sequences_are_validated_again_by_relocated_places_and_their_errors() ->
     assert wide.sequence.values.tolist() == [0, 0, 0, 0, -1]
 
 
+def test_patches_that_the_relocation_parts_are_two_sequences() -> None:
+    """No event lies near the middle of all."""
+    catalog = repeating.catalog([0, 20, -20, 60, 40, 50, 30], 2.0)
+    before = sx.find_repeaters(repeating.merged(np.zeros(7)), catalog)
+    assert before.n_events.values.tolist() == [7]
+    moved = [0.0, 4.0, -4.0, 6 * RADIUS, 6 * RADIUS + 4, 6 * RADIUS - 4, 40 * RADIUS]
+    after = sx.find_repeaters(before, catalog, relocation=_relocated(moved, [1.0] * 7, list(range(7))))
+    assert after.sequence.values.tolist() == [0, 0, 0, 1, 1, 1, -1]
+    assert _verdicts(after)[-1] == "too_far"
+
+
 def test_the_published_sequences_pass(data_dir: Path) -> None:
     """Of the 1,024 events 1,002 pass, and 131 sequences whole.
 

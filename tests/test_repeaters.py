@@ -42,7 +42,8 @@ def _settled(north: Array, magnitude: Array, members: list[int]) -> list[int]:
     kept = [i for i in members if abs(magnitude[i] - size) <= 0.3 + 1e-6]
     if not kept:
         return []
-    kept = fit(magnitude[kept].tolist(), float(np.median(north[kept])), radii=4)
+    away = np.abs(north[kept] - np.median(north[kept])).round(3)
+    kept = fit(magnitude[kept].tolist(), float(north[kept[int(away.argmin())]]), radii=4)
     for number in range(100):
         if not kept:
             return []
@@ -204,15 +205,31 @@ def test_a_station_goes_by_its_own_correlations_and_without_them_by_size_and_pla
 
 
 def test_correlations_part_what_is_not_alike() -> None:
+    """Of a pair the median of phases and stations counts: one station alike by chance links nobody."""
     catalog = repeating.catalog([0, 2, 4, 6, 8], 2.0)
-    rows = [(0, 1, "XX.A..Z", 0.96), (0, 1, "XX.B..Z", 0.97), (2, 3, "XX.A..Z", 0.98), (2, 3, "XX.B..Z", 0.5)]
-    rows += [(1, 2, "XX.A..Z", 0.3), (3, 4, "XX.A..Z", 0.4)]
+    rows = [(0, 1, "XX.A..Z", 0.96), (0, 1, "XX.B..Z", 0.97), (0, 1, "XX.C..Z", 0.2)]
+    rows += [(2, 3, "XX.A..Z", 0.98), (1, 2, "XX.A..Z", 0.3), (1, 2, "XX.A..Z", 0.99), (3, 4, "XX.A..Z", 0.4)]
     settings: dict[str, Any] = {"correlations": repeating.correlations(rows), "min_correlation": 0.95}
     one = sx.find_repeaters(repeating.merged(np.zeros(5)), catalog, **settings, converge_above=1.0)
     assert one.sequence.values.tolist() == [0, 0, 1, 1, -1]
     two = sx.find_repeaters(repeating.merged(np.zeros(5)), catalog, **settings, min_correlated_stations=2)
     assert two.sequence.values.tolist() == [0, 0, -1, -1, -1]
     assert _verdicts(two)[2:] == ["not_alike"] * 3
+
+
+def test_what_the_union_has_left_out_joins_what_it_is_like() -> None:
+    """Event 2 has no cluster at any station; event 3 is alike as well, but too far away, and 4 not alike."""
+    catalog = repeating.catalog([0, 5, 10, 5 * RADIUS, 15], 2.0)
+    stations = [repeating.station("XX.A..Z", [[0, 0]], [0, 1]), repeating.station("XX.B..Z", [[0, 0]], [0, 1])]
+    rows = [(0, 1, "XX.A..Z", 0.97), (0, 1, "XX.B..Z", 0.97)]
+    rows += [(i, 2, f"XX.{name}..Z", value) for i in (0, 1) for name, value in (("A", 0.5), ("B", 0.96), ("C", 0.99))]
+    rows += [(i, 3, "XX.C..Z", 0.99) for i in (0, 1)] + [(i, 4, "XX.C..Z", 0.9) for i in (0, 1)]
+    correlations = repeating.correlations(rows)
+    found = sx.find_repeaters(stations, catalog, correlations=correlations, min_correlation=0.95, expand_above=1.0)
+    assert found.sequence.values.tolist() == [0, 0, 0, -1, -1]
+    assert _verdicts(found) == ["in_sequence"] * 3 + ["no_cluster"] * 2
+    without = sx.find_repeaters(stations, catalog, correlations=correlations, expand_above=1.0)
+    assert without.sequence.values.tolist() == [0, 0, -1, -1, -1]
 
 
 def test_the_stage_is_saved_and_loaded(tmp_path: Path) -> None:

@@ -97,4 +97,5 @@ def test_lines_of_the_literature() -> None:
     np.testing.assert_allclose(np.log10(slip(moment)), -2.36 + 0.17 * np.array([18.0, 20.0]))
     slow, fast = (recurrence_line(moment, loading_rate=rate) for rate in (2.0, 8.0))
     np.testing.assert_allclose(slow / fast, 4.0)
+    np.testing.assert_allclose(recurrence_line(moment, loading_rate=1.95), recurrence_line(moment), rtol=0.005)
     np.testing.assert_allclose(np.log10(seismic_moment(np.array([1.5, 3.5]))), [18.8, 21.2])
