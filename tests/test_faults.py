@@ -226,7 +226,7 @@ def test_a_second_run_of_the_command_is_refused(tmp_path: Path) -> None:
     store = tmp_path / "study.zarr"
     with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as first:
         try:
-            wait_until(lambda: holder(store) is not None)
+            wait_until(lambda: (found := holder(store)) is not None and found.pid == first.pid)  # named at last
             first.send_signal(signal.SIGSTOP)
             second = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
             first.send_signal(signal.SIGCONT)
