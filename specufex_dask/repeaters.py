@@ -90,8 +90,8 @@ def find_repeaters(
     relocation
         What `run_hypodd` or `read_hypodd` returns. An event that it does not place is in no sequence.
     reference
-        An existing catalogue of repeaters: event_id (event,) and sequence (event,), numbers from 0
-        or names, below 0 or empty for none. Events that `catalog` does not hold are left out.
+        An existing catalogue of repeaters, as of `read_repeaters`: event_id (event,) and sequence (event,), numbers
+        from 0 or names, below 0 or empty for none. Events that `catalog` does not hold are left out.
     magnitude_window
         Largest difference of a magnitude from the median.
     stress_drop
