@@ -70,7 +70,8 @@ def map_records(
 ) -> dict[str, da.Array]:
     """Apply `function` to each block of records of `arrays`; return one lazy array an output.
 
-    `arrays` (record, …), lazy or `in_blocks`, share their chunks along `record` and have one chunk elsewhere.
+    `arrays` (record, …), lazy or `in_blocks`, have the first one's chunks along `record` and one chunk elsewhere;
+    lazy ones are given them.
     `function(*blocks, **constants)` returns a dict of arrays (record of the block, …), whose
     trailing shapes and dtypes `outputs` declares. The function runs once a block, however many
     of its results are computed together; `regrouped` are the records of each block of these, where
@@ -82,6 +83,8 @@ def map_records(
         msg = f"got constants named {taken}, expected names that dask does not take for itself: rename them."
         raise ValueError(msg)
     shared = {name: delayed(value, traverse=False) for name, value in constants.items()}
+    records = arrays[0].chunks[0]
+    arrays = [each if isinstance(each, ArrayValuesDep) else each.rechunk({0: records}) for each in arrays]
     axes = [("record", *(f"{i}_{k}" for k in range(1, len(a.numblocks)))) for i, a in enumerate(arrays)]
     operands = [item for pair in zip(arrays, axes, strict=True) for item in pair]
     packed = da.blockwise(
@@ -97,7 +100,6 @@ def map_records(
         function=function,
         **shared,
     )
-    records = arrays[0].chunks[0]
     if regrouped and regrouped != records:
         packed, records = _regrouped(packed, records, regrouped), regrouped
     return {name: _unpacked(packed, name, records, tail, dtype) for name, (tail, dtype) in outputs.items()}

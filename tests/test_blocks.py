@@ -98,6 +98,19 @@ def test_an_array_in_memory_is_cut_into_tasks() -> None:
     assert turned.chunks == ((100, 100, 59), (20,), (12,))
 
 
+@pytest.mark.parametrize("size", [128, 512, 1000])
+def test_other_arrays_are_given_the_chunks_of_the_first(size: int) -> None:
+    """A quality in memory is cut into tasks of 256 records, whatever the chunks of the spectrograms are."""
+    number, doubled = da.arange(1000.0, chunks=size), da.from_array(np.arange(0.0, 2000, 2), chunks=256)
+
+    def both(a: Array, b: Array) -> dict[str, Array]:
+        return {"sum": a + b}
+
+    lazy = map_records(both, [number, doubled], {"sum": ((), float)})["sum"]
+    assert lazy.chunks == number.chunks
+    np.testing.assert_array_equal(lazy.compute(), 3 * np.arange(1000.0))
+
+
 def test_results_of_tasks_keep_their_order() -> None:
     assert run_tasks([(pow, i, 2) for i in range(20)]) == [i**2 for i in range(20)]
     with dask.config.set(scheduler="synchronous"):
