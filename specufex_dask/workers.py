@@ -38,8 +38,10 @@ def spread(lazy: list[Delayed]) -> list[Delayed]:
     """
     while len(names := addresses()[: len(lazy)]) > 1:
         futures, tasks = _sent(lazy, names)
-        while _all_live(names) and any(future.status == "pending" for future in futures):
+        while (live := _all_live(names)) and any(future.status == "pending" for future in futures):
             _wait(futures)
+        if not live:  # the scheduler may not even know the tasks yet
+            continue
         client().sync(client().scheduler.set_restrictions, worker=dict.fromkeys(tasks))
         if _all_live(names):  # after they were set free: of one that dies from now on others do the work
             return [Delayed(future.key, {future.key: future}) for future in futures]

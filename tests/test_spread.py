@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from dask.base import compute
 from dask.delayed import delayed
-from processes import cluster, meanwhile
+from processes import cluster, meanwhile, wait_until
 
+from specufex_dask import workers
 from specufex_dask.workers import addresses, spread
 
 if TYPE_CHECKING:
@@ -66,6 +67,24 @@ def test_pieces_are_read_though_workers_die_meanwhile(client: Any, n_killed: int
     with meanwhile(lambda: time.monotonic() > started + 1.5, lambda: _kill(client, n_killed)):
         pieces = spread(_lazy(0.5))
     assert compute(*pieces) == tuple(range(N_PIECES))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_before_its_pieces_are_sent(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pieces are named for it, but the scheduler has let it go and does not know them yet."""
+    sent, chosen = workers._sent, []
+
+    def late(lazy: list[Any], names: list[str]) -> tuple[list[Any], list[str]]:
+        if not chosen:
+            _kill(client, 1)
+            wait_until(lambda: set(names) - set(addresses()))
+        chosen.append(names)
+        return sent(lazy, names)
+
+    client.wait_for_workers(2)
+    monkeypatch.setattr(workers, "_sent", late)
+    assert compute(*spread(_lazy(0.1))) == tuple(range(N_PIECES))
+    assert chosen, "two workers were there to choose from"
 
 
 @pytest.mark.slow
