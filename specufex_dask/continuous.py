@@ -14,7 +14,7 @@ import numpy as np
 from specufex_dask.miniseed import Table, is_miniseed, table
 from specufex_dask.objects import DamagedObjectError, Objects, is_url
 from specufex_dask.reading import joined, once_more, read_parts
-from specufex_dask.segments import Segment, UnreadableFileError
+from specufex_dask.segments import Segment, UnreadableFileError, nearest_sample
 from specufex_dask.sparse import FAR, NEAR, read_sparsely
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _segments(
     first = np.repeat(np.cumsum(n_rows) - n_rows, n_rows)
     head, n_before = flat[first], np.cumsum(records.n_samples[flat]) - records.n_samples[flat]
     rate = records.sampling_rate[head]
-    place = np.floor((records.start_ns[flat] - records.start_ns[head]) * rate / 1e9 + 0.5)  # as `Segment.index` has it
+    place = nearest_sample(records.start_ns[flat] - records.start_ns[head], rate)
     fits = (place == n_before - n_before[first]) & (flat - head == np.arange(len(flat)) - first)
     fits &= (records.sampling_rate[flat] == rate) & (rate > 0) & (rate < np.inf)
     is_one = (n_rows > 0) & (np.bincount(window, ~fits, len(rows)) == 0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from specufex_dask.preprocess import Preprocess, condition, resampled
 from specufex_dask.schema import QUALITY
+from specufex_dask.segments import nearest_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +91,7 @@ def cut_plainly(segments: Sequence[Sequence[Segment]], anchor_ns: Sequence[int],
     parts = [segments[i][0] for i in which]
     begin_ns, rate = np.array([part.start_ns for part in parts]), np.array([part.sampling_rate for part in parts])
     start_ns = np.array(anchor_ns)[which] + round(how.window[0] * _SECOND_NS)
-    first = np.floor((start_ns - begin_ns) * rate / 1e9 + 0.5).astype(np.int64)  # as `Segment.index` has it
+    first = nearest_sample(start_ns - begin_ns, rate).astype(np.int64)
     is_whole = (first >= 0) & (first + how.n_samples <= np.array([part.n_samples for part in parts]))
     is_whole &= abs(rate / how.sampling_rate - 1) <= RATE_TOLERANCE
     window_ns = begin_ns + np.rint(first * 1e9 / rate).astype(np.int64)

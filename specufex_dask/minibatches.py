@@ -51,8 +51,8 @@ class Minibatches:
 
     def __init__(self, records: Records, *, largest: int, memory_limit: float, seed: int) -> None:
         self._records, self._seed = records, seed
-        self._pieces = _pieces(records, largest, memory_limit)
-        self._first = np.concatenate([[0], np.cumsum(records.array.chunks[0])])
+        self._edges = np.concatenate([[0], np.cumsum(records.array.chunks[0])])
+        self._pieces = _pieces(records, self._edges, largest, memory_limit)
         self._groups = _groups(self._pieces, largest, seed)
         self._n_turns = 0
         self._now, self._ahead = _Group([], []), next(self._groups)
@@ -132,7 +132,7 @@ class Minibatches:
             few: da.Array = array.blocks[chunk][rows]
             return few
         # By its place in the whole, not in the chunk: only then dask reads no more of the chunk than this.
-        first, last = self._first[chunk] + rows[[0, -1]]
+        first, last = self._edges[chunk] + rows[[0, -1]]
         piece: da.Array = array[first : last + 1]
         return piece
 
@@ -165,13 +165,12 @@ class _Group:
         self.pieces, self.edges = pieces, np.concatenate([[0], np.cumsum(lengths, dtype=int)])
 
 
-def _pieces(records: Records, largest: int, memory_limit: float) -> list[tuple[int, Array]]:
+def _pieces(records: Records, edges: Array, largest: int, memory_limit: float) -> list[tuple[int, Array]]:
     """Chunk and rows in it of each piece, in the order of the records.
 
     A piece is a chunk, or less where two groups would not fit in `memory_limit`, or where
     there are fewer than 16 chunks; more than 64 shares of a minibatch would be too small.
     """
-    edges = np.concatenate([[0], np.cumsum(records.array.chunks[0])])
     fitting = records.within(memory_limit / (2 * LEAST_CHUNKS))
     enough = -(-len(records.fitted) // LEAST_CHUNKS)
     length = max(min(fitting, enough), -(-largest // _MOST_SHARES), _ROWS) // _ROWS * _ROWS

@@ -102,7 +102,7 @@ class Objects:
         return begun + rest
 
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes from the first to before the last of each of `ranges`; errors are those of `read`."""
+        """The bytes from the first to before the last of each of `ranges`; errors are those of `read_parts`."""
         if not is_url(path):
             with Path(path).open("rb", buffering=0) as file:
                 return [_counted(_range(file, *each)) for each in ranges]

@@ -20,14 +20,12 @@ from specufex_dask.rupture import source_radius
 from specufex_dask.sequences import sequence_table
 from specufex_dask.similarity import Measured, expanded
 from specufex_dask.station_sequences import Found, Waveforms, judged, require_clusters, tried_at
-from specufex_dask.validation import VERDICTS
+from specufex_dask.validation import IN_SEQUENCE, VERDICTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-_IN_SEQUENCE = VERDICTS.index("in_sequence")
 
 
 def find_repeaters(
@@ -219,8 +217,8 @@ class _Last:
         if self.waveforms is not None and self.waveforms.min_correlation is not None:
             pairs, above = self.waveforms.measured.pairs, self.waveforms.min_correlation
             left = expanded(numbered(left, at_least=1), self.sources, pairs, self.criteria, above=above)
-            verdict[left >= 0] = _IN_SEQUENCE
-        verdict = np.where((label < 0) & (left < 0) & (earlier != _IN_SEQUENCE), earlier, verdict)
+            verdict[left >= 0] = IN_SEQUENCE
+        verdict = np.where((label < 0) & (left < 0) & (earlier != IN_SEQUENCE), earlier, verdict)
         return numbered(left, at_least=self.criteria.min_events), verdict.astype(np.int8)
 
 

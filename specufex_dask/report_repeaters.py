@@ -96,10 +96,3 @@ def sequences(repeaters: xr.Dataset) -> Table:
             "depth (km)", "cumulative slip (cm)")  # fmt: skip
     text = "Cumulative slip: that of an event of the median magnitude (Nadeau & Johnson 1998) times the events."
     return Table(f"{which} {text}", head, rows)
-
-
-def _figure(value: float) -> str:
-    """A count, or a share to three digits."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.3f}" if np.isfinite(value) else "not known"

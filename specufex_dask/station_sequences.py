@@ -11,7 +11,7 @@ import pandas as pd
 from specufex_dask import schema
 from specufex_dask.pairs import places
 from specufex_dask.similarity import Measured, converged, expanded, split
-from specufex_dask.validation import VERDICTS, verdicts
+from specufex_dask.validation import IN_SEQUENCE, VERDICTS, verdicts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_IN_SEQUENCE = VERDICTS.index("in_sequence")
 _OF_ANOTHER = VERDICTS.index("too_far"), VERDICTS.index("other_magnitude")
 
 
@@ -92,14 +91,14 @@ def judged(
         label = split(clusters, *waveforms.measured.linked(waveforms.min_correlation, n_stations))
     verdict = verdicts(label, sources, criteria)
     verdict[(clusters >= 0) & (label < 0)] = VERDICTS.index("not_alike")
-    left = np.where(verdict == _IN_SEQUENCE, label, -1)
+    left = np.where(verdict == IN_SEQUENCE, label, -1)
     rest = np.where(np.isin(verdict, _OF_ANOTHER), label, -1)
     while every_patch:
-        found = verdicts(rest, sources, criteria) == _IN_SEQUENCE
+        found = verdicts(rest, sources, criteria) == IN_SEQUENCE
         if not found.any():
             break
         left[found] = rest[found] + left.max() + 1
-        verdict[found], rest[found] = _IN_SEQUENCE, -1
+        verdict[found], rest[found] = IN_SEQUENCE, -1
     return left, verdict
 
 

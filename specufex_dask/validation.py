@@ -18,6 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 VERDICTS = ("in_sequence", "no_cluster", "no_place", "other_magnitude", "too_far", "too_few", "not_alike")
 """What became of an event; its verdict is the position in this tuple (0 = in a sequence)."""
+IN_SEQUENCE = VERDICTS.index("in_sequence")
 
 _MOST_ROUNDS = 20
 
@@ -36,7 +37,7 @@ def verdicts(label: Array, sources: Sources, criteria: Criteria) -> Array:
     size = np.bincount(cluster[kept], minlength=len(names))[cluster]
     found = np.where(alike, VERDICTS.index("too_far"), VERDICTS.index("other_magnitude"))
     found[near & alike] = VERDICTS.index("too_few")
-    found[kept & (size >= criteria.min_events)] = VERDICTS.index("in_sequence")
+    found[kept & (size >= criteria.min_events)] = IN_SEQUENCE
     verdict[member] = found
     return verdict
 

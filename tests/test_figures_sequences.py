@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import repeating
+from pictures import kept_figures
 
 import specufex_dask as sx
 from specufex_dask import figures_sequences
-from specufex_dask.figures import png
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures, kept before they become pictures."""
-    kept: list[Figure] = []
-
-    def keep(figure: Figure) -> bytes:
-        kept.append(figure)
-        return png(figure)
-
-    monkeypatch.setattr("specufex_dask.figures_sequences.png", keep)
-    return kept
+    return kept_figures(monkeypatch, "sequences")
 
 
 def _found(n_sequences: int, *, alone: int = 0) -> tuple[xr.Dataset, xr.Dataset]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import xarray as xr
+from pictures import kept_figures
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from specufex_dask import figures_events, figures_tree
-from specufex_dask.figures import png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures, kept before they become pictures."""
-    kept: list[Figure] = []
-
-    def keep(figure: Figure) -> bytes:
-        kept.append(figure)
-        return png(figure)
-
-    for module in ("tree", "events"):
-        monkeypatch.setattr(f"specufex_dask.figures_{module}.png", keep)
-    return kept
+    return kept_figures(monkeypatch, "tree", "events")
 
 
 def _clusters(n_leaves: int, n_clusters: int, *, each: int = 1, method: str = "ward") -> xr.Dataset:

@@ -72,7 +72,8 @@ def test_pieces_are_read_though_workers_die_meanwhile(client: Any, n_killed: int
 @pytest.mark.slow
 def test_a_worker_that_dies_before_its_pieces_are_sent(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pieces are named for it, but the scheduler has let it go and does not know them yet."""
-    sent, chosen = workers._sent, []
+    sent = workers._sent
+    chosen: list[list[str]] = []
 
     def late(lazy: list[Any], names: list[str]) -> tuple[list[Any], list[str]]:
         if not chosen:
