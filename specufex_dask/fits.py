@@ -23,7 +23,7 @@ from specufex_dask.blocks import one_blas_thread
 from specufex_dask.history import History
 from specufex_dask.minibatches import Minibatches
 from specufex_dask.sample import Records, draw, together
-from specufex_dask.workers import threads_per_worker
+from specufex_dask.workers import spread, threads_per_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ IN_SAMPLE = 16
 _LOOKS_MORE_OFTEN = 5
 _RECORDS_TO_COMPARE = 2000
 _PASSES = 20
+_SCORED_TOGETHER = 32
 _log = logging.getLogger("specufex_dask")
 
 
@@ -54,10 +55,10 @@ class State(Generic[Params]):
 
 @dataclass(frozen=True)
 class Sample:
-    """The records (record, …) that the small steps need, and the held-out ones, each where it was read."""
+    """The records (record, …) that the small steps need, and the held-out ones in parts, each where it was read."""
 
     records: Delayed
-    held_out: Delayed
+    held_out: list[Delayed]
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,11 @@ class Fit(Generic[Params]):
 
     def sample(self) -> Sample:
         """Read the sample; under a cluster it stays with a worker."""
-        chosen = draw(self.records, self.n_sampled, self.seeds[0][0])
-        return Sample(*persist(together(self.records, chosen), together(self.records, self.records.held_out)))
+        (records,) = persist(together(self.records, draw(self.records, self.n_sampled, self.seeds[0][0])))
+        hidden = self.records.held_out
+        parts = [hidden[i : i + _SCORED_TOGETHER] for i in range(0, len(hidden), _SCORED_TOGETHER)]
+        held_out = spread([together(self.records, part) for part in parts])
+        return Sample(records, [part for run in held_out for part in run])
 
     def run(
         self,
@@ -133,7 +137,7 @@ class Fit(Generic[Params]):
         running = [i for i, state in enumerate(states) if self._has_small_step(state)]
         plans = [self._plan(states[i].history) for i in running]
         bursts = [
-            _on(sample, _burst, self._sampled(self.seeds[i]), states[i].params, plan, states[i].history.seen)
+            _on(sample, _burst, self._sampled(self.seeds[i]), (states[i].params, plan, states[i].history.seen))
             for i, plan in zip(running, plans, strict=True)
         ]
         for i, plan, (params, sizes, score) in zip(running, plans, compute(*bursts), strict=True):
@@ -172,11 +176,15 @@ class Fit(Generic[Params]):
             while not state.history.stopped:
                 self._large_step(state, stream)
                 if state.history.number % every == 0 or state.history.number == self.schedule.max_steps:
-                    state.history.scores[-1] = _on(sample, _score, self.model, state.params).compute()
+                    state.history.scores[-1] = self._score(state.params, sample)
                     self._look(state, state.params)
                 tell([state])
         finally:
             stream.close()
+
+    def _score(self, params: Params, sample: Sample) -> float:
+        scored = partial(_scored, self.model, params)
+        return svi.ratio(compute(*(delayed(scored, pure=False, traverse=False)(part) for part in sample.held_out)))
 
     def _is_large(self, number: int) -> bool:
         """Whether the records of the step of that number stream."""
@@ -241,21 +249,22 @@ def _on(sample: Sample, function: Callable[..., Any], *arguments: object) -> Del
 
 
 def _burst(
-    made: Callable[..., svi.Sampled[Params]], params: Params, steps: list[svi.Step], seen: int, *sample: Array
-) -> tuple[Params, list[int], float]:
-    return made(*sample).run(params, steps, seen)
+    made: Callable[..., svi.Sampled[Params]], begun: tuple[Params, list[svi.Step], int],
+    records: Array, held_out: list[Array],
+) -> tuple[Params, list[int], float]:  # fmt: skip
+    return made(records, held_out).run(*begun)
 
 
 def _finished(
-    made: Callable[..., svi.Sampled[Params]], params: Params, last: int, *sample: Array
+    made: Callable[..., svi.Sampled[Params]], params: Params, last: int, records: Array, held_out: list[Array]
 ) -> tuple[Params, list[tuple[svi.Step, int, float]]]:
-    return made(*sample).finish(params, last, _PASSES)
+    return made(records, held_out).finish(params, last, _PASSES)
 
 
-def _score(model: svi.Model[Params], params: Params, _: Array, held_out: Array) -> float:
+def _scored(model: svi.Model[Params], params: Params, held_out: Array) -> tuple[float, float]:
     with one_blas_thread():
-        return svi.score(model, held_out, params)
+        return model.score(held_out, params)
 
 
-def _explained(model: svi.Model[Params], params: Params, records: Array, _: Array) -> float:
+def _explained(model: svi.Model[Params], params: Params, records: Array, _: list[Array]) -> float:
     return model.score(records[:: max(1, len(records) // _RECORDS_TO_COMPARE)], params)[0]

@@ -11,18 +11,18 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from dask.base import compute
 from dask.delayed import Delayed, delayed
 
 from specufex_dask.sample import LEAST_CHUNKS
-from specufex_dask.svi import Model, Statistics, tree_sum
-from specufex_dask.workers import addresses, spread
+from specufex_dask.svi import Branches, Model, Statistics, add_branches
+from specufex_dask.workers import addresses, spread, threads_per_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import dask.array as da
 
@@ -58,9 +58,10 @@ class Minibatches:
         self._now, self._ahead = _Group([], []), next(self._groups)
         self._order, self._taken = np.empty(0, int), 0
         self.kept = len(records.fitted) * records.record_bytes <= memory_limit * max(1, len(addresses()))
+        self._n_threads = threads_per_worker() or 1
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
-        self._read: dict[int, Future[dict[int, Delayed]]] = {}
-        self._known: dict[int, Delayed] = {}
+        self._read: dict[int, Future[dict[int, _Held]]] = {}
+        self._known: dict[int, _Held] = {}
 
     def take(self, asked: int) -> list[Share]:
         """The next minibatch, of at most `asked` records: the last ones of a group may be fewer."""
@@ -88,13 +89,25 @@ class Minibatches:
 
     def statistics(self, shares: list[Share], model: Model[Params], params: Params, temperature: float) -> Statistics:
         """Sums over the records of `shares`, each taken where its piece is, then added in a fixed tree."""
-        pieces = self._loaded()
-        # Each task brings the parameters along: as a task of their own, one worker would have to hand them to all.
-        local = delayed(partial(_sums, model, params, temperature), pure=False, traverse=False)
-        sums = [local(_rows_held(self._pieces[number][1])[rows], pieces[number]) for number, rows in shares]
+        held = self._loaded()
+        add = partial(_added, len(shares))
+        sums = []
+        for run in self._runs(shares, held):
+            rows = {place: _rows_held(self._pieces[shares[place][0]][1])[shares[place][1]] for place in run}
+            # Each task brings the parameters along: as a task of their own, one worker would have to hand them to all.
+            local = partial(_sums, model, params, temperature, add, rows)
+            sums.append(delayed(local, pure=False, traverse=False)(*(held[shares[place][0]].data for place in run)))
         while len(sums) > _FAN_IN:
-            sums = [delayed(tree_sum, pure=False)(sums[i : i + _FAN_IN]) for i in range(0, len(sums), _FAN_IN)]
-        return tree_sum(list(compute(*sums)))
+            sums = [delayed(add, pure=False)(*sums[i : i + _FAN_IN]) for i in range(0, len(sums), _FAN_IN)]
+        (total,) = add(*compute(*sums)).values()
+        return total
+
+    def _runs(self, shares: list[Share], held: dict[int, _Held]) -> list[Array]:
+        """The places among `shares` that are a task each: as many runs on a worker as it has threads."""
+        places: dict[int, list[int]] = {}
+        for place, (number, _) in enumerate(shares):
+            places.setdefault(held[number].holder, []).append(place)
+        return [run for each in places.values() for run in np.array_split(each, min(self._n_threads, len(each)))]
 
     def close(self) -> None:
         """Forget the records that are held."""
@@ -110,17 +123,18 @@ class Minibatches:
         self._order = _even_order(self._now.edges, np.random.default_rng([self._seed, 3, self._n_turns]))
         self._taken = 0
 
-    def _loaded(self) -> dict[int, Delayed]:
+    def _loaded(self) -> dict[int, _Held]:
         """The pieces of the group in use, on the workers; the next group is on its way."""
         for turn, group in ((self._n_turns, self._now), (self._n_turns + 1, self._ahead)):
             if turn not in self._read:
                 self._read[turn] = self._reader.submit(self._load, group)
         return self._read[self._n_turns].result()
 
-    def _load(self, group: _Group) -> dict[int, Delayed]:
+    def _load(self, group: _Group) -> dict[int, _Held]:
         missing = [number for number in group.pieces if number not in self._known]
         lazy = [self._piece(number).astype(self._records.dtype).to_delayed().item() for number in missing]
-        found = dict(zip(missing, spread(lazy), strict=True))
+        held = [_Held(data, holder) for holder, run in enumerate(spread(lazy)) for data in run]
+        found = dict(zip(missing, held, strict=True))
         if self.kept:
             self._known |= found
         return self._known | found
@@ -128,13 +142,10 @@ class Minibatches:
     def _piece(self, number: int) -> da.Array:
         """The records of a piece, lazily, with those between them if these are few."""
         array, (chunk, rows) = self._records.array, self._pieces[number]
-        if not _is_dense(rows):
-            few: da.Array = array.blocks[chunk][rows]
-            return few
         # By its place in the whole, not in the chunk: only then dask reads no more of the chunk than this.
         first, last = self._edges[chunk] + rows[[0, -1]]
         piece: da.Array = array[first : last + 1]
-        return piece
+        return piece if _is_dense(rows) else piece[rows - rows[0]]
 
 
 def _is_dense(rows: Array) -> bool:
@@ -158,6 +169,13 @@ def _even_order(edges: Array, rng: np.random.Generator) -> Array:
     return order
 
 
+class _Held(NamedTuple):
+    """The records of a piece, where they are, and the number of the worker that read them."""
+
+    data: Delayed
+    holder: int
+
+
 class _Group:
     """Pieces by their numbers; the records of piece p are those from ``edges[p]`` on."""
 
@@ -170,15 +188,15 @@ def _pieces(records: Records, edges: Array, largest: int, memory_limit: float) -
 
     A piece is a chunk, or less where two groups would not fit in `memory_limit`, or where
     there are fewer than 16 chunks; more than 64 shares of a minibatch would be too small.
+    Chunks are cut every so many records, fitted or not: at the edges of the blocks that a store packs them in.
     """
     fitting = records.within(memory_limit / (2 * LEAST_CHUNKS))
     enough = -(-len(records.fitted) // LEAST_CHUNKS)
-    length = max(min(fitting, enough), -(-largest // _MOST_SHARES), _ROWS) // _ROWS * _ROWS
+    span = max(min(fitting, enough), -(-largest // _MOST_SHARES), _ROWS) // _ROWS * _ROWS
     pieces = []
     for chunk, (first, last) in enumerate(pairwise(edges)):
-        bounds = np.searchsorted(records.fitted, [first, last])
-        rows = records.fitted[slice(*bounds)] - first
-        pieces += [(chunk, rows[i : i + length]) for i in range(0, len(rows), length)]
+        cuts = np.searchsorted(records.fitted, [*range(first, last, span), last])
+        pieces += [(chunk, records.fitted[i:j] - first) for i, j in pairwise(cuts) if i < j]
     return pieces
 
 
@@ -211,5 +229,17 @@ def _occurrence(chunks: Array) -> Array:
     return result
 
 
-def _sums(model: Model[Params], params: Params, temperature: float, rows: Array, piece: Array) -> Statistics:
-    return model.local_step(piece if len(rows) == len(piece) else piece[rows], params, temperature)
+def _sums(
+    model: Model[Params], params: Params, temperature: float, add: Callable[[Branches], Branches],
+    rows: dict[int, Array], *pieces: Array,
+) -> Branches:  # fmt: skip
+    """The sums over the `rows` of each of `pieces`, which are the shares of those places."""
+    sums: Branches = {}
+    for (place, chosen), piece in zip(rows.items(), pieces, strict=True):
+        records = piece if len(chosen) == len(piece) else piece[chosen]
+        sums[0, place] = model.local_step(records, params, temperature)
+    return add(sums)
+
+
+def _added(n_shares: int, *branches: Branches) -> Branches:
+    return add_branches({place: each for some in branches for place, each in some.items()}, n_shares)

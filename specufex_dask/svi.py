@@ -18,11 +18,14 @@ import numpy as np
 from specufex_dask.blocks import one_blas_thread, run_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Params = TypeVar("Params")
 Statistics = tuple[Array, ...]
+
+Branches = dict[tuple[int, int], Statistics]
+"""Sums of a binary tree over the parts of a minibatch, by level (0: one part) and place in it."""
 
 LAST_STEPS = 250
 """Steps at the largest minibatch that a model needs, whatever its size (measured: 100 to 250)."""
@@ -120,6 +123,8 @@ def annealing(step: int) -> float:
 class Sampled(Generic[Params]):
     """Steps on `records` (record, …) in memory; many of them are one task, run where the sample is.
 
+    `held_out` are the records that the score is taken on, in parts that are scored side by side.
+
     Random numbers are keyed by (*seed, epoch), never by who computes. The pieces of a minibatch
     run side by side on `n_threads` (None: one a core), `records_per_task` each: a number of the
     fit, so that the sums do not depend on the cores.
@@ -127,7 +132,7 @@ class Sampled(Generic[Params]):
 
     model: Model[Params]
     records: Array
-    held_out: Array
+    held_out: list[Array]
     seed: list[int]
     records_per_task: int
     n_threads: int | None = None
@@ -146,7 +151,7 @@ class Sampled(Generic[Params]):
                 params = self.model.prune(self.model.global_step(params, total, step))
                 seen += step.batch
                 sizes.append(self.model.size(params))
-            return params, sizes, score(self.model, self.held_out, params)
+            return params, sizes, self.score(params)
 
     def finish(self, params: Params, last: int, passes: int) -> tuple[Params, list[tuple[Step, int, float]]]:
         """Parameters after passes over all records at rho = 1, while they raise the held-out score; a row of each.
@@ -157,7 +162,7 @@ class Sampled(Generic[Params]):
         """
         with one_blas_thread():
             rows: list[tuple[Step, int, float]] = []
-            best = score(self.model, self.held_out, params)
+            best = self.score(params)
             parts = np.array_split(np.arange(len(self.records)), max(1, len(self.records) // 512))
             memory = [self.statistics(part, params, 1.0) for part in parts]
             for _ in range(passes):
@@ -167,12 +172,16 @@ class Sampled(Generic[Params]):
                     step = Step(last, len(self.records), 1.0, 1.0)
                     trial = self.model.global_step(trial, tree_sum(memory), step)
                     memory[i] = self.statistics(part, trial, 1.0)
-                reached = score(self.model, self.held_out, trial)
+                reached = self.score(trial)
                 if not reached > best:
                     break
                 best, params = reached, trial
                 rows.append((step, self.model.size(params), reached))
             return self.model.prune(params), rows
+
+    def score(self, params: Params) -> float:
+        """The held-out score of `params`; NaN without held-out records."""
+        return ratio(run_tasks([(self.model.score, part, params) for part in self.held_out], self.n_threads))
 
     def minibatch(self, seen: int, batch: int) -> Array:
         """The next `batch` records after `seen` ones: each epoch takes all records once, in its own seeded order."""
@@ -196,20 +205,35 @@ class Sampled(Generic[Params]):
         return tree_sum(run_tasks(calls, self.n_threads))
 
 
-def score(model: Model[Params], held_out: Array, params: Params) -> float:
-    """The held-out score; NaN without held-out records, or where they are silent."""
-    if len(held_out) == 0:
-        return math.nan
-    numerator, denominator = model.score(held_out, params)
+def ratio(scores: Iterable[tuple[float, float]]) -> float:
+    """The held-out score from numerator and denominator of each part; NaN without parts, or where all are silent."""
+    numerator, denominator = (math.fsum(each) for each in zip((0.0, 0.0), *scores, strict=True))
     return numerator / denominator if denominator > 0 else math.nan
 
 
 def tree_sum(parts: list[Statistics]) -> Statistics:
     """The sum of `parts`, neighbours first: an order that does not depend on who finished when."""
-    while len(parts) > 1:
-        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-        parts = [tuple(a + b for a, b in zip(*pair, strict=True)) if len(pair) > 1 else pair[0] for pair in pairs]
-    return parts[0]
+    (total,) = add_branches({(0, i): part for i, part in enumerate(parts)}, len(parts)).values()
+    return total
+
+
+def add_branches(branches: Branches, n_parts: int) -> Branches:
+    """`branches` of the tree over `n_parts` parts, added as far as they are neighbours.
+
+    So whoever has some of the parts adds what the tree adds of them, in its order, and no more.
+    """
+    added, level, width = dict(branches), 0, n_parts
+    while width > 1:
+        for left in range(0, width, 2):
+            pair = [(level, place) for place in range(left, min(left + 2, width))]
+            if all(place in added for place in pair):
+                added[level + 1, left // 2] = _sum(*(added.pop(place) for place in pair))
+        level, width = level + 1, -(-width // 2)
+    return added
+
+
+def _sum(first: Statistics, second: Statistics | None = None) -> Statistics:
+    return first if second is None else tuple(a + b for a, b in zip(first, second, strict=True))
 
 
 def check(parameters: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def test_with_a_tol_the_best_look_is_returned() -> None:
     wandering = _run(_fit(schedule=schedule))
 
     def score(params: Array) -> float:
-        return svi.score(Mean(), np.arange(20.0)[:, None], params)
+        return svi.ratio([Mean().score(np.arange(20.0)[:, None], params)])
 
     assert score(best.params) == pytest.approx(max(best.history.scores))
     assert score(best.params) > score(wandering.params)

@@ -105,13 +105,11 @@ def test_a_catalogue_in_order_of_families_is_fitted_like_a_shuffled_one() -> Non
         hmm = sx.fit_hmm(sx.compute_activations(given, common), common, seed=0, batch_size=128, memory_limit=1e6)
         assert nmf.attrs["n_sampled"] > 4000, "the larger minibatches streamed"
         names = ("dictionary_shape", "dictionary_rate", "weight_shape", "weight_rate")
-        factors = svi.score(
-            GammaPoisson(30, 1e5, 0), levels, nmf_module.Posterior(*(nmf[name].values for name in names))
-        )
+        posterior = nmf_module.Posterior(*(nmf[name].values for name in names))
+        factors = svi.ratio([GammaPoisson(30, 1e5, 0).score(levels, posterior)])
         loudness = sx.compute_activations(unseen, common)["activation"].values * common["gain"].values[:, None]
         names = ("emission_shape", "emission_rate", "mean_initial", "mean_transition")
-        states = svi.score(
-            GammaPoissonHMM(15, 8000), loudness, hmm_module.Posterior(*(hmm[name].values for name in names))
-        )
+        found = hmm_module.Posterior(*(hmm[name].values for name in names))
+        states = svi.ratio([GammaPoissonHMM(15, 8000).score(loudness, found)])
         scores.append((factors, states))
     np.testing.assert_allclose(scores[0], scores[1], rtol=0.01)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
@@ -42,22 +41,28 @@ def _lazy(seconds: float) -> list[Any]:
     return [delayed(_piece, pure=False)(delayed(getitem, pure=False)(numbers, i), seconds) for i in range(N_PIECES)]
 
 
+def _values(runs: list[list[Any]]) -> list[int]:
+    """What the pieces are, in the order in which they were given."""
+    return list(compute(*(piece for run in runs for piece in run)))
+
+
 def _futures(client: Any, pieces: list[Any]) -> list[Any]:
     return [future for piece in pieces for future in client.futures_of(piece)]
 
 
 def test_each_worker_has_as_many_though_one_is_busy(client: Any) -> None:
     busy = client.submit(time.sleep, 2, workers=[addresses()[0]], pure=False)
-    pieces = spread(_lazy(0.02))
-    holders = [holder for where in client.who_has(_futures(client, pieces)).values() for holder in where]
-    assert sorted(Counter(holders).values()) == [N_PIECES // 2, N_PIECES // 2]
-    assert compute(*pieces) == tuple(range(N_PIECES))
+    runs = spread(_lazy(0.02))
+    assert [len(run) for run in runs] == [N_PIECES // 2, N_PIECES // 2]
+    for run, worker in zip(runs, addresses(), strict=True):
+        assert set(client.who_has(_futures(client, run)).values()) == {(worker,)}
+    assert _values(runs) == list(range(N_PIECES))
     assert busy.result() is None
 
 
 @pytest.mark.parametrize("n_pieces", [0, 1])
 def test_fewer_pieces_than_workers(client: Any, n_pieces: int) -> None:  # noqa: ARG001 - the cluster in use
-    assert compute(*spread(_lazy(0.0)[:n_pieces])) == tuple(range(n_pieces))
+    assert _values(spread(_lazy(0.0)[:n_pieces])) == list(range(n_pieces))
 
 
 @pytest.mark.slow
@@ -66,7 +71,7 @@ def test_pieces_are_read_though_workers_die_meanwhile(client: Any, n_killed: int
     started = time.monotonic()
     with meanwhile(lambda: time.monotonic() > started + 1.5, lambda: _kill(client, n_killed)):
         pieces = spread(_lazy(0.5))
-    assert compute(*pieces) == tuple(range(N_PIECES))
+    assert _values(pieces) == list(range(N_PIECES))
 
 
 @pytest.mark.slow
@@ -84,7 +89,7 @@ def test_a_worker_that_dies_before_its_pieces_are_sent(client: Any, monkeypatch:
 
     client.wait_for_workers(2)
     monkeypatch.setattr(workers, "_sent", late)
-    assert compute(*spread(_lazy(0.1))) == tuple(range(N_PIECES))
+    assert _values(spread(_lazy(0.1))) == list(range(N_PIECES))
     assert chosen, "two workers were there to choose from"
 
 
@@ -92,7 +97,7 @@ def test_a_worker_that_dies_before_its_pieces_are_sent(client: Any, monkeypatch:
 def test_pieces_outlive_all_workers(client: Any) -> None:
     pieces = spread(_lazy(0.1))
     _kill(client, 2)
-    assert compute(*pieces) == tuple(range(N_PIECES))
+    assert _values(pieces) == list(range(N_PIECES))
 
 
 def _kill(client: Any, n_workers: int) -> None:

@@ -25,7 +25,7 @@ def _sampled(n_records: int = 20, **changed: Any) -> svi.Sampled[Array]:
     """The numbers 0, 1, …, all of them held out too."""
     records = np.arange(float(n_records))[:, None]
     fixed: dict[str, Any] = {
-        "model": Mean(), "records": records, "held_out": records, "seed": [0], "records_per_task": 3
+        "model": Mean(), "records": records, "held_out": [records], "seed": [0], "records_per_task": 3
     }  # fmt: skip
     return svi.Sampled(**(fixed | changed))
 
@@ -89,7 +89,7 @@ def test_bits_of_a_sum_do_not_depend_on_the_scheduler() -> None:
     found = []
     for scheduler in ("synchronous", "threads"):
         with dask.config.set(scheduler=scheduler, num_workers=5):
-            found.append(_sampled(records=records, held_out=records).statistics(np.arange(64), np.zeros(5), 1.0)[0])
+            found.append(_sampled(records=records, held_out=[records]).statistics(np.arange(64), np.zeros(5), 1.0)[0])
     np.testing.assert_array_equal(found[0], found[1])
 
 
@@ -160,8 +160,8 @@ def test_finishing_raises_the_score() -> None:
     params, rows = fit.finish(np.array([3.0]), 7, 20)
     assert params[0] == pytest.approx(9.5)
     assert rows[-1][0] == svi.Step(8, 20, 1.0, 1.0)
-    assert rows[-1][2] == pytest.approx(svi.score(fit.model, fit.held_out, params))
-    assert rows[-1][2] > svi.score(fit.model, fit.held_out, np.array([3.0]))
+    assert rows[-1][2] == pytest.approx(fit.score(params))
+    assert rows[-1][2] > fit.score(np.array([3.0]))
 
 
 def test_finishing_goes_through_all_parts() -> None:
@@ -171,7 +171,7 @@ def test_finishing_goes_through_all_parts() -> None:
 
 
 def test_finishing_leaves_a_model_that_it_would_make_worse() -> None:
-    params, rows = _sampled(held_out=np.array([[3.0]])).finish(np.array([3.0]), 0, 20)
+    params, rows = _sampled(held_out=[np.array([[3.0]])]).finish(np.array([3.0]), 0, 20)
     assert params.tolist() == [3.0]
     assert rows == []
 
