@@ -106,12 +106,10 @@ class PathTemplate:
         if not self.is_continuous:
             return (_named(self.text, event_id, station_id, origin_ns),)
         period_ns = self._period_ns
-        begins_ns = [time // period_ns * period_ns for time in (self._begun(*ends_ns) if ends_ns else [origin_ns])]
-        return tuple(dict.fromkeys([_continuous(self.text, station_id, begin_ns) for begin_ns in begins_ns]))
-
-    def _begun(self, first_ns: int, last_ns: int) -> list[int]:
-        """A time in each file that may hold a window: the last record of a file may run into the time of the next."""
-        return [first_ns - LONGEST_RECORD_NS, *range(first_ns, last_ns, self._period_ns), last_ns]
+        # The last record of a file may run into the time of the next.
+        first_ns, last_ns = (ends_ns[0] - LONGEST_RECORD_NS, ends_ns[-1]) if ends_ns else (origin_ns, origin_ns)
+        first, last = first_ns // period_ns, last_ns // period_ns
+        return tuple([_continuous(self.text, station_id, i * period_ns) for i in range(first, last + 1)])
 
     def read(
         self, source: str, wanted: Collection[str], *, span_ns: tuple[int, int] | None, header_only: bool = False

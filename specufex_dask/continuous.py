@@ -91,6 +91,8 @@ def _records(parts: list[bytes], path: str, windows_ns: Array, *, in_order: bool
 
 def _ranges(parts: list[bytes], ranges: list[tuple[int, int]]) -> list[bytes]:
     """The bytes of `ranges` [first, end] of what `parts` make up."""
+    if len(parts) == 1:
+        return [parts[0][first:end] for first, end in ranges]
     ends = list(accumulate(map(len, parts)))
 
     def one(first: int, end: int) -> bytes:

@@ -149,7 +149,8 @@ class Table:
             return None
         # They come in the order of their names and times, which need not be that of the runs.
         found = {(name, start, each.size): each for name, start, each in samples}
-        heads, n_samples = [run[0] for run in runs], [sum(self.n_samples[run].tolist()) for run in runs]
+        heads = [run[0] for run in runs]
+        n_samples = np.add.reduceat(self.n_samples[np.concatenate(runs)], np.cumsum([0, *map(len, runs[:-1])])).tolist()
         wanted = list(zip(self.station_id[heads].tolist(), self.start_ns[heads].tolist(), n_samples, strict=True))
         if _damage(get_error_messages()) or len(samples) != len(found) or sorted(found) != sorted(wanted):
             return None  # or a record is there twice, or out of its order
