@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PATHS = [str(Path(sx.__file__).parent.parent), str(Path(draws.__file__).parent)]
+_SETTINGS = Path(__file__).parent.parent / "deploy" / "dask.yaml"
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([*_PATHS, os.environ.get("PYTHONPATH", "")])}
 """What a program needs to import the package and the modules of the tests."""
 
@@ -38,15 +39,15 @@ def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
 def cluster(n_workers: int = 2, **options: Any) -> Iterator[Any]:
     """The Client of a LocalCluster of processes with a thread each, which listen on the loopback alone.
 
-    A worker that dies is begun again however often it did: Dask lets one go for good that is also
-    missing 15 s after an earlier death.
+    Its settings are those that users are told to take.
     """
     import dask.config
+    import yaml
     from distributed import Client, LocalCluster
 
     fixed = {"n_workers": n_workers, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        dask.config.set(dask.config.merge(dask.config.config, yaml.safe_load(_SETTINGS.read_text()))),
         LocalCluster(**(fixed | options)) as made,  # type: ignore[no-untyped-call]
         Client(made) as client,  # type: ignore[no-untyped-call]
     ):
