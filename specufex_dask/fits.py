@@ -137,10 +137,12 @@ class Fit(Generic[Params]):
         running = [i for i, state in enumerate(states) if self._has_small_step(state)]
         plans = [self._plan(states[i].history) for i in running]
         bursts = [
-            _on(sample, _burst, self._sampled(self.seeds[i]), (states[i].params, plan, states[i].history.seen))
+            _on(sample, _burst, self._sampled(self.seeds[i]), states[i].params, plan, states[i].history.seen)
             for i, plan in zip(running, plans, strict=True)
         ]
-        for i, plan, (params, sizes, score) in zip(running, plans, compute(*bursts), strict=True):
+        taken = compute(*bursts)
+        scores = self._scores([params for params, _ in taken], sample)
+        for i, plan, (params, sizes), score in zip(running, plans, taken, scores, strict=True):
             for step, size in zip(plan, sizes, strict=True):
                 states[i].history.record(step, size, score if step is plan[-1] else math.nan)
             self._look(states[i], params)
@@ -176,15 +178,16 @@ class Fit(Generic[Params]):
             while not state.history.stopped:
                 self._large_step(state, stream)
                 if state.history.number % every == 0 or state.history.number == self.schedule.max_steps:
-                    state.history.scores[-1] = self._score(state.params, sample)
+                    state.history.scores[-1] = self._scores([state.params], sample)[0]
                     self._look(state, state.params)
                 tell([state])
         finally:
             stream.close()
 
-    def _score(self, params: Params, sample: Sample) -> float:
-        scored = partial(_scored, self.model, params)
-        return svi.ratio(compute(*(delayed(scored, pure=False, traverse=False)(part) for part in sample.held_out)))
+    def _scores(self, candidates: list[Params], sample: Sample) -> list[float]:
+        """The held-out score of each; the parts of the held-out records are scored side by side, each where it is."""
+        scored = [delayed(partial(_scored, self.model, params), pure=False, traverse=False) for params in candidates]
+        return [svi.ratio(parts) for parts in compute(*([each(part) for part in sample.held_out] for each in scored))]
 
     def _is_large(self, number: int) -> bool:
         """Whether the records of the step of that number stream."""
@@ -230,8 +233,8 @@ class Fit(Generic[Params]):
 
     def _finish(self, state: State[Params], sample: Sample) -> None:
         """Passes over the sample at rho = 1 while they raise the held-out score."""
-        task = _on(sample, _finished, self._sampled(self.seeds[0]), state.params, state.history.number)
-        state.params, rows = task.compute()
+        finished = partial(_finished, self._sampled(self.seeds[0]), state.params, state.history.number)
+        state.params, rows = delayed(finished, pure=False, traverse=False)(sample.records, sample.held_out).compute()
         for row in rows:
             state.history.record(*row)
 
@@ -242,23 +245,22 @@ def begin(params: Params, history: History | None = None) -> State[Params]:
 
 
 def _on(sample: Sample, function: Callable[..., Any], *arguments: object) -> Delayed:
-    """The lazy ``function(*arguments, records, held_out)``, computed where the sample is."""
+    """The lazy ``function(*arguments, records)``, computed where the sample is."""
     # A partial, as dask would take lists and dataclasses among the arguments apart.
-    task: Delayed = delayed(partial(function, *arguments), pure=False, traverse=False)(sample.records, sample.held_out)
+    task: Delayed = delayed(partial(function, *arguments), pure=False, traverse=False)(sample.records)
     return task
 
 
 def _burst(
-    made: Callable[..., svi.Sampled[Params]], begun: tuple[Params, list[svi.Step], int],
-    records: Array, held_out: list[Array],
-) -> tuple[Params, list[int], float]:  # fmt: skip
-    return made(records, held_out).run(*begun)
+    made: Callable[..., svi.Sampled[Params]], params: Params, steps: list[svi.Step], seen: int, records: Array
+) -> tuple[Params, list[int]]:
+    return made(records).run(params, steps, seen)
 
 
 def _finished(
     made: Callable[..., svi.Sampled[Params]], params: Params, last: int, records: Array, held_out: list[Array]
 ) -> tuple[Params, list[tuple[svi.Step, int, float]]]:
-    return made(records, held_out).finish(params, last, _PASSES)
+    return made(records).finish(params, last, held_out, _PASSES)
 
 
 def _scored(model: svi.Model[Params], params: Params, held_out: Array) -> tuple[float, float]:
@@ -266,5 +268,5 @@ def _scored(model: svi.Model[Params], params: Params, held_out: Array) -> tuple[
         return model.score(held_out, params)
 
 
-def _explained(model: svi.Model[Params], params: Params, records: Array, _: list[Array]) -> float:
+def _explained(model: svi.Model[Params], params: Params, records: Array) -> float:
     return model.score(records[:: max(1, len(records) // _RECORDS_TO_COMPARE)], params)[0]

@@ -123,8 +123,6 @@ def annealing(step: int) -> float:
 class Sampled(Generic[Params]):
     """Steps on `records` (record, …) in memory; many of them are one task, run where the sample is.
 
-    `held_out` are the records that the score is taken on, in parts that are scored side by side.
-
     Random numbers are keyed by (*seed, epoch), never by who computes. The pieces of a minibatch
     run side by side on `n_threads` (None: one a core), `records_per_task` each: a number of the
     fit, so that the sums do not depend on the cores.
@@ -132,14 +130,13 @@ class Sampled(Generic[Params]):
 
     model: Model[Params]
     records: Array
-    held_out: list[Array]
     seed: list[int]
     records_per_task: int
     n_threads: int | None = None
     _orders: dict[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
-    def run(self, params: Params, steps: list[Step], seen: int) -> tuple[Params, list[int], float]:
-        """Parameters after `steps`, their size after each step, and the held-out score after the last one.
+    def run(self, params: Params, steps: list[Step], seen: int) -> tuple[Params, list[int]]:
+        """Parameters after `steps`, and their size after each step.
 
         `seen` is the number of records that the steps before these took.
         """
@@ -151,18 +148,20 @@ class Sampled(Generic[Params]):
                 params = self.model.prune(self.model.global_step(params, total, step))
                 seen += step.batch
                 sizes.append(self.model.size(params))
-            return params, sizes, self.score(params)
+            return params, sizes
 
-    def finish(self, params: Params, last: int, passes: int) -> tuple[Params, list[tuple[Step, int, float]]]:
+    def finish(
+        self, params: Params, last: int, held_out: list[Array], passes: int
+    ) -> tuple[Params, list[tuple[Step, int, float]]]:
         """Parameters after passes over all records at rho = 1, while they raise the held-out score; a row of each.
 
         The statistics of each part of the records are remembered and replaced when its turn
         comes (memoised inference, Hughes & Sudderth 2013), so every part moves the model.
-        `last` is the number of the step before.
+        `last` is the number of the step before; the score is that of the parts of `held_out`.
         """
         with one_blas_thread():
             rows: list[tuple[Step, int, float]] = []
-            best = self.score(params)
+            best = self._score(held_out, params)
             parts = np.array_split(np.arange(len(self.records)), max(1, len(self.records) // 512))
             memory = [self.statistics(part, params, 1.0) for part in parts]
             for _ in range(passes):
@@ -172,16 +171,15 @@ class Sampled(Generic[Params]):
                     step = Step(last, len(self.records), 1.0, 1.0)
                     trial = self.model.global_step(trial, tree_sum(memory), step)
                     memory[i] = self.statistics(part, trial, 1.0)
-                reached = self.score(trial)
+                reached = self._score(held_out, trial)
                 if not reached > best:
                     break
                 best, params = reached, trial
                 rows.append((step, self.model.size(params), reached))
             return self.model.prune(params), rows
 
-    def score(self, params: Params) -> float:
-        """The held-out score of `params`; NaN without held-out records."""
-        return ratio(run_tasks([(self.model.score, part, params) for part in self.held_out], self.n_threads))
+    def _score(self, held_out: list[Array], params: Params) -> float:
+        return ratio(run_tasks([(self.model.score, part, params) for part in held_out], self.n_threads))
 
     def minibatch(self, seen: int, batch: int) -> Array:
         """The next `batch` records after `seen` ones: each epoch takes all records once, in its own seeded order."""

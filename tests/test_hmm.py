@@ -89,7 +89,7 @@ def test_a_published_fit_is_the_literal_loop() -> None:
     assert 0 < len(records.held_out) < 20
     loudness = sample.read(records.array, records.fitted, float) * _nmf()["gain"].values[:, None]
     model = hmm.GammaPoissonHMM(N_STATES, len(loudness), published_start=True)
-    fit = svi.Sampled(model, loudness, loudness[:0], [SEED, 0], 32)
+    fit = svi.Sampled(model, loudness, [SEED, 0], 32)
     b1, b2 = _literal_fit(fit, 60, len(loudness))
     order = np.argsort(-(b1 / b2).sum(axis=1), kind="stable")
     np.testing.assert_allclose(found["emission_shape"], b1[order], rtol=1e-7)

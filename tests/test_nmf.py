@@ -80,7 +80,7 @@ def test_a_published_fit_is_the_literal_loop() -> None:
     assert 0 < len(records.held_out) < 20
     fitted, held_out = (sample.read(records.array, chosen, float) for chosen in (records.fitted, records.held_out))
     model = nmf.GammaPoisson(N_PATTERNS, n_frames, SEED)
-    fit = svi.Sampled(model, fitted, [held_out], [SEED], 8)
+    fit = svi.Sampled(model, fitted, [SEED], 8)
     params, sizes = _literal_fit(fit, n_steps, n_frames)
     w1, w2, a1, a2 = params
     assert sizes[-1] < N_PATTERNS, "the test must see a pattern die"
