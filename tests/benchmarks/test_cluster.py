@@ -6,6 +6,7 @@ import gc
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -37,6 +38,7 @@ pytestmark = pytest.mark.benchmark
 
 N_WORKERS, BLOCK, N_PATTERNS, N_STATES = 64, 256, 75, 15
 TASKS_PER_WORKER = 60
+ROUNDS = 3
 SHAPE: dict[str, Any] = {"n_frequencies": 308, "n_time": 200}
 ONE_PROCESS = {
     # What 64 workers do at any time, in one process here; it would drown what a step costs.
@@ -75,7 +77,8 @@ def test_two_workers_against_one(stored: xr.Dataset, tmp_path: Path, figures: Fi
             warm = sx.compute_fingerprints(stored.isel(record=slice(0, 256)), first, hmm)
             warm["fingerprint"].compute()
             lazy = sx.compute_fingerprints(stored, first, hmm)
-            seconds["map stage"][n_workers] = _seconds(lambda: sx.save(lazy, tmp_path / f"{n_workers}.zarr"))  # noqa: B023
+            stores = [tmp_path / f"{n_workers}-{i}.zarr" for i in range(ROUNDS)]
+            seconds["map stage"][n_workers] = min(_seconds(partial(sx.save, lazy, store)) for store in stores)
             seconds["fit"][n_workers] = _seconds(lambda: sx.fit_nmf(stored, seed=0, batch_size=512, max_steps=3500))
     for stage, at_least in (("map stage", 1.8), ("fit", 1.6)):
         one, two = seconds[stage][1], seconds[stage][2]
