@@ -185,7 +185,8 @@ def test_simulated_cluster_of_64_workers(figures: Figures) -> None:
         gc.freeze()  # a full collection would visit the objects of all 64 workers, a tenth of a second each time
         try:
             step = _step_seconds(kernels.step)
-            mapped, empty = _map_seconds(kernels.fingerprint, n_tasks), _map_seconds(0.0, n_tasks)
+            mapped = min(_map_seconds(kernels.fingerprint, n_tasks) for _ in range(ROUNDS - 1))
+            empty = _map_seconds(0.0, n_tasks)
         finally:
             gc.unfreeze()
     ideal = n_tasks / N_WORKERS * kernels.fingerprint
