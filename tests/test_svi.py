@@ -73,6 +73,28 @@ def test_the_tree_is_a_sum(n_parts: int) -> None:
     assert number == sum(range(n_parts))
 
 
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=70))
+@settings(max_examples=50, deadline=None)
+def test_whoever_has_the_parts_they_add_up_to_the_same_bits(holder: list[int]) -> None:
+    """Each holder adds what it has of the tree, then one adds what these have left."""
+    rng = np.random.default_rng(len(holder))
+    parts: list[svi.Statistics] = [(rng.normal(size=3).astype("float32"), np.array(1)) for _ in holder]
+    added: svi.Branches = {}
+    for one in set(holder):
+        own: svi.Branches = {(0, i): parts[i] for i in range(len(parts)) if holder[i] == one}
+        added |= svi.add_branches(own, len(parts))
+    ((summed, number),) = svi.add_branches(added, len(parts)).values()
+    np.testing.assert_array_equal(summed, svi.tree_sum(parts)[0])
+    assert number == len(parts)
+
+
+def test_neighbours_are_added_at_once() -> None:
+    """Of eight parts, whoever has the first four hands on one sum."""
+    branches = svi.add_branches({(0, i): (np.array(i),) for i in range(4)}, 8)
+    assert list(branches) == [(2, 0)]
+    assert branches[2, 0][0] == 0 + 1 + 2 + 3
+
+
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 def test_pieces_add_up_to_the_minibatch(scheduler: str) -> None:
     fit = _sampled(20)
