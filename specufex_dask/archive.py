@@ -109,7 +109,8 @@ class PathTemplate:
         # The last record of a file may run into the time of the next.
         first_ns, last_ns = (ends_ns[0] - LONGEST_RECORD_NS, ends_ns[-1]) if ends_ns else (origin_ns, origin_ns)
         first, last = first_ns // period_ns, last_ns // period_ns
-        return tuple([_continuous(self.text, station_id, i * period_ns) for i in range(first, last + 1)])
+        names = [_continuous(self.text, station_id, i * period_ns) for i in range(first, last + 1)]
+        return tuple(dict.fromkeys(names))  # a template may name no day, but the year alone
 
     def read(
         self, source: str, wanted: Collection[str], *, span_ns: tuple[int, int] | None, header_only: bool = False
