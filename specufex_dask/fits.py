@@ -137,7 +137,7 @@ class Fit(Generic[Params]):
         running = [i for i, state in enumerate(states) if self._has_small_step(state)]
         plans = [self._plan(states[i].history) for i in running]
         bursts = [
-            _on(sample, _burst, self._sampled(self.seeds[i]), states[i].params, plan, states[i].history.seen)
+            _lazy(_burst, self._sampled(self.seeds[i]), states[i].params, plan, states[i].history.seen)(sample.records)
             for i, plan in zip(running, plans, strict=True)
         ]
         taken = compute(*bursts)
@@ -186,7 +186,7 @@ class Fit(Generic[Params]):
 
     def _scores(self, candidates: list[Params], sample: Sample) -> list[float]:
         """The held-out score of each; the parts of the held-out records are scored side by side, each where it is."""
-        scored = [delayed(partial(_scored, self.model, params), pure=False, traverse=False) for params in candidates]
+        scored = [_lazy(_scored, self.model, params) for params in candidates]
         return [svi.ratio(parts) for parts in compute(*([each(part) for part in sample.held_out] for each in scored))]
 
     def _is_large(self, number: int) -> bool:
@@ -228,13 +228,13 @@ class Fit(Generic[Params]):
         if len(states) == 1:
             return states[0]
         last = [state.best if state.history.stopped and self.tol is not None else state.params for state in states]
-        scores = compute(*(_on(sample, _explained, self.model, params) for params in last))
+        scores = compute(*(_lazy(_explained, self.model, params)(sample.records) for params in last))
         return states[int(np.argmax(scores))]
 
     def _finish(self, state: State[Params], sample: Sample) -> None:
         """Passes over the sample at rho = 1 while they raise the held-out score."""
-        finished = partial(_finished, self._sampled(self.seeds[0]), state.params, state.history.number)
-        state.params, rows = delayed(finished, pure=False, traverse=False)(sample.records, sample.held_out).compute()
+        finished = _lazy(_finished, self._sampled(self.seeds[0]), state.params, state.history.number)
+        state.params, rows = finished(sample.records, sample.held_out).compute()
         for row in rows:
             state.history.record(*row)
 
@@ -244,11 +244,11 @@ def begin(params: Params, history: History | None = None) -> State[Params]:
     return State(params, params, history or History())
 
 
-def _on(sample: Sample, function: Callable[..., Any], *arguments: object) -> Delayed:
-    """The lazy ``function(*arguments, records)``, computed where the sample is."""
+def _lazy(function: Callable[..., Any], *arguments: object) -> Delayed:
+    """`function` with its first `arguments`, to be called with what is on a worker, and where that is."""
     # A partial, as dask would take lists and dataclasses among the arguments apart.
-    task: Delayed = delayed(partial(function, *arguments), pure=False, traverse=False)(sample.records)
-    return task
+    made: Delayed = delayed(partial(function, *arguments), pure=False, traverse=False)
+    return made
 
 
 def _burst(

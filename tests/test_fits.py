@@ -82,6 +82,13 @@ def test_with_a_tol_the_best_look_is_returned() -> None:
     assert score(best.params) > score(wandering.params)
 
 
+def test_the_score_is_of_all_held_out_records() -> None:
+    """More than are scored together: the parts add up."""
+    fit = _fit(records=_records(100, held_out=np.arange(70)))
+    state = _run(fit)
+    assert state.history.scores[-1] == pytest.approx(-((np.arange(70.0) - state.params) ** 2).mean())
+
+
 def test_without_held_out_records_all_steps_are_taken() -> None:
     nobody = _records(20, held_out=np.empty(0, int))
     state = _run(_fit(records=nobody, tol=1e-3))

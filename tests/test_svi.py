@@ -183,7 +183,8 @@ def test_finishing_raises_the_score() -> None:
     params, rows = fit.finish(np.array([3.0]), 7, held_out, 20)
     assert params[0] == pytest.approx(9.5)
     assert rows[-1][0] == svi.Step(8, 20, 1.0, 1.0)
-    assert rows[-1][2] == pytest.approx(-fit.records.var())
+    assert rows[-1][2] == pytest.approx(-((fit.records - params) ** 2).mean())
+    assert rows[-1][2] > -((fit.records - 3.0) ** 2).mean()
 
 
 def test_finishing_goes_through_all_parts() -> None:
