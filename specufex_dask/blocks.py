@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 RECORDS_PER_TASK = 256
 """Records in a task, and in a shard of the store, unless the user says otherwise."""
 
-_LONGEST_RUN, _LONGEST_FIRST_RUN = 8, 2
+LONGEST_RUN, _LONGEST_FIRST_RUN = 8, 2
 
 Results = dict[str, np.ndarray[Any, Any]]
 Outputs = dict[str, tuple[tuple[int, ...], "DTypeLike"]]
@@ -209,10 +209,9 @@ def runs_of(keys: list[Any], n_slots: int, n_first: int) -> dict[Any, list[Any]]
     runs: dict[Any, list[Any]] = {}
     rest, token = list(keys), f"run-{uuid4()}"
     while rest:
-        longest = _LONGEST_RUN if len(runs) >= n_first else _LONGEST_FIRST_RUN
+        longest = LONGEST_RUN if len(runs) >= n_first else _LONGEST_FIRST_RUN
         length = max(1, min(longest, len(rest) // (3 * n_slots)))
-        # Of tasks that are alike a scheduler begins with the last, by name: long runs have high numbers.
-        runs[token, f"{len(rest):09d}", rest[0], rest[length - 1]], rest = rest[:length], rest[length:]
+        runs[token, rest[0], rest[length - 1]], rest = rest[:length], rest[length:]
     return runs
 
 

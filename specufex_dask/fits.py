@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from specufex_dask.blocks import one_blas_thread
 from specufex_dask.history import History
 from specufex_dask.minibatches import Minibatches
 from specufex_dask.sample import Records, draw, together
-from specufex_dask.workers import spread, threads_per_worker
+from specufex_dask.workers import addresses, at_once, spread, threads_per_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ class State(Generic[Params]):
 
 @dataclass(frozen=True)
 class Sample:
-    """The records (record, …) that the small steps need, and the held-out ones in parts, each where it was read."""
+    """The records (record, …) that the small steps need, and the held-out ones in lists of parts, where they are."""
 
     records: Delayed
     held_out: list[Delayed]
@@ -101,10 +102,12 @@ class Fit(Generic[Params]):
     def sample(self) -> Sample:
         """Read the sample; under a cluster it stays with a worker."""
         (records,) = persist(together(self.records, draw(self.records, self.n_sampled, self.seeds[0][0])))
+        return Sample(records, self._held_out())
+
+    def _held_out(self) -> list[Delayed]:
         hidden = self.records.held_out
         parts = [hidden[i : i + _SCORED_TOGETHER] for i in range(0, len(hidden), _SCORED_TOGETHER)]
-        held_out = spread([together(self.records, part) for part in parts])
-        return Sample(records, [part for run in held_out for part in run])
+        return [run.held for run in spread([together(self.records, part) for part in parts])]
 
     def run(
         self,
@@ -118,9 +121,7 @@ class Fit(Generic[Params]):
         `tell` hears of each list of states that the fit could go on from.
         """
         with one_blas_thread():
-            while any(self._has_small_step(state) for state in states):
-                self._small_steps(states, sample)
-                tell(states)
+            self._small_steps(states, sample, tell)
             state = self._best(states, sample)
             self._large_steps(state, sample, tell)
             if self.tol is not None:
@@ -130,22 +131,38 @@ class Fit(Generic[Params]):
         return state
 
     def _has_small_step(self, state: State[Params]) -> bool:
-        return not state.history.stopped and not self._is_large(state.history.number + 1)
+        history = state.history
+        last = history.stopped or history.number == self.schedule.max_steps
+        return not last and not self._is_large(history.number + 1)
 
-    def _small_steps(self, states: list[State[Params]], sample: Sample) -> None:
-        """The steps to the next look of each start that still runs, side by side."""
-        running = [i for i, state in enumerate(states) if self._has_small_step(state)]
-        plans = [self._plan(states[i].history) for i in running]
-        bursts = [
-            _lazy(_burst, self._sampled(self.seeds[i]), states[i].params, plan, states[i].history.seen)(sample.records)
-            for i, plan in zip(running, plans, strict=True)
-        ]
-        taken = compute(*bursts)
-        scores = self._scores([params for params, _ in taken], sample)
-        for i, plan, (params, sizes), score in zip(running, plans, taken, scores, strict=True):
-            for step, size in zip(plan, sizes, strict=True):
-                states[i].history.record(step, size, score if step is plan[-1] else math.nan)
-            self._look(states[i], params)
+    def _small_steps(
+        self, states: list[State[Params]], sample: Sample, tell: Callable[[list[State[Params]]], object]
+    ) -> None:
+        """The small steps of all starts, side by side, in bursts from look to look.
+
+        A burst is scored while the next one runs, which is in vain where the fit had converged.
+        """
+        unscored: list[State[Params]] = []
+        while unscored or any(self._has_small_step(state) for state in states):
+            running = [pair for pair in zip(states, self.seeds, strict=False) if self._has_small_step(pair[0])]
+            bursts = [self._burst(state, seed, sample) for state, seed in running]
+            taken, scores = at_once(bursts, [self._score(state.params, sample) for state in unscored])
+            for state, score in zip(unscored, scores, strict=True):
+                self._look(state, score)
+            if unscored:
+                tell(states)
+            unscored = [state for state, _ in running if not state.history.stopped]
+            for (state, _), (params, steps) in zip(running, taken, strict=True):
+                if not state.history.stopped:
+                    state.params = params
+                    for step, size in steps:
+                        state.history.record(step, size, math.nan)
+
+    def _burst(self, state: State[Params], seed: list[int], sample: Sample) -> Delayed:
+        """The steps of `state` up to its next look, in one task."""
+        steps = self._plan(state.history)
+        burst: Delayed = _lazy(_stepped, self._sampled(seed), state.params, steps, state.history.seen)(sample.records)
+        return burst
 
     def _sampled(self, seed: list[int]) -> Callable[..., svi.Sampled[Params]]:
         return partial(
@@ -171,6 +188,8 @@ class Fit(Generic[Params]):
         stream = Minibatches(self.records, largest=self._largest, memory_limit=self.memory_limit, seed=self.seeds[0][0])
         _log.info("minibatches of up to %d records: %s", self._largest, stream.reading)
         every = max(1, self.score_every // _LOOKS_MORE_OFTEN)
+        if addresses():  # meanwhile Dask has moved them to whoever took no small steps
+            sample = replace(sample, held_out=self._held_out())
         try:
             stream.skip(
                 [self.schedule.batch(step.number) for step in state.history.steps if self._is_large(step.number)]
@@ -178,16 +197,16 @@ class Fit(Generic[Params]):
             while not state.history.stopped:
                 self._large_step(state, stream)
                 if state.history.number % every == 0 or state.history.number == self.schedule.max_steps:
-                    state.history.scores[-1] = self._scores([state.params], sample)[0]
-                    self._look(state, state.params)
+                    self._look(state, *at_once([self._score(state.params, sample)])[0])
                 tell([state])
         finally:
             stream.close()
 
-    def _scores(self, candidates: list[Params], sample: Sample) -> list[float]:
-        """The held-out score of each; the parts of the held-out records are scored side by side, each where it is."""
-        scored = [_lazy(_scored, self.model, params) for params in candidates]
-        return [svi.ratio(parts) for parts in compute(*([each(part) for part in sample.held_out] for each in scored))]
+    def _score(self, params: Params, sample: Sample) -> Delayed:
+        """The held-out score of `params`; each worker scores the parts that it holds."""
+        scored = _lazy(_scored, self.model, params)
+        score: Delayed = _lazy(_score)([scored(parts) for parts in sample.held_out])
+        return score
 
     def _is_large(self, number: int) -> bool:
         """Whether the records of the step of that number stream."""
@@ -207,13 +226,14 @@ class Fit(Generic[Params]):
         state.params = self.model.prune(self.model.global_step(state.params, total, step))
         state.history.record(step, self.model.size(state.params), math.nan)
 
-    def _look(self, state: State[Params], params: Params) -> None:
-        """Take note of the parameters of the last step, and whether it was the last of all."""
-        state.params, history = params, state.history
+    def _look(self, state: State[Params], score: float) -> None:
+        """Take note of the score after the last step, and whether it was the last of all."""
+        history = state.history
+        history.scores[-1] = score
         first = max(self.schedule.settled, self.begun + 1)
         if self.tol is not None:
             if history.is_best(first):
-                state.best = params
+                state.best = state.params
             if history.settled(self.tol, self.window, first):
                 history.stopped = "converged"
         if not history.stopped and history.number == self.schedule.max_steps:
@@ -251,21 +271,26 @@ def _lazy(function: Callable[..., Any], *arguments: object) -> Delayed:
     return made
 
 
-def _burst(
+def _stepped(
     made: Callable[..., svi.Sampled[Params]], params: Params, steps: list[svi.Step], seen: int, records: Array
-) -> tuple[Params, list[int]]:
-    return made(records).run(params, steps, seen)
+) -> tuple[Params, list[tuple[svi.Step, int]]]:
+    params, sizes = made(records).run(params, steps, seen)
+    return params, list(zip(steps, sizes, strict=True))
 
 
 def _finished(
-    made: Callable[..., svi.Sampled[Params]], params: Params, last: int, records: Array, held_out: list[Array]
+    made: Callable[..., svi.Sampled[Params]], params: Params, last: int, records: Array, held_out: list[list[Array]]
 ) -> tuple[Params, list[tuple[svi.Step, int, float]]]:
-    return made(records).finish(params, last, held_out, _PASSES)
+    return made(records).finish(params, last, list(chain.from_iterable(held_out)), _PASSES)
 
 
-def _scored(model: svi.Model[Params], params: Params, held_out: Array) -> tuple[float, float]:
+def _scored(model: svi.Model[Params], params: Params, parts: list[Array]) -> list[tuple[float, float]]:
     with one_blas_thread():
-        return model.score(held_out, params)
+        return [model.score(part, params) for part in parts]
+
+
+def _score(scored: list[list[tuple[float, float]]]) -> float:
+    return svi.ratio(chain.from_iterable(scored))
 
 
 def _explained(model: svi.Model[Params], params: Params, records: Array) -> float:

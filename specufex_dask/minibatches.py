@@ -2,24 +2,24 @@
 
 Records are read in pieces, runs of neighbours in one chunk, and pieces in groups of at least 16
 from different chunks; the minibatches of a group take its records in a seeded order. So each
-epoch reads every record once, a minibatch mixes many chunks, and memory holds two groups: the
+epoch reads every record once, a minibatch mixes many chunks, and each worker holds two groups at most: the
 one in use, and the next, which is read meanwhile.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from dask.base import compute
 from dask.delayed import Delayed, delayed
 
 from specufex_dask.sample import LEAST_CHUNKS
 from specufex_dask.svi import Branches, Model, Statistics, add_branches
-from specufex_dask.workers import addresses, spread, threads_per_worker
+from specufex_dask.workers import addresses, at_once, spread, threads_per_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,13 +55,14 @@ class Minibatches:
         self._pieces = _pieces(records, self._edges, largest, memory_limit)
         self._groups = _groups(self._pieces, largest, seed)
         self._n_turns = 0
-        self._now, self._ahead = _Group([], []), next(self._groups)
+        # Two groups ahead a worker is never idle between two steps; a single worker has no memory for them.
+        self._now, self._ahead = _Group([], []), deque(islice(self._groups, min(2, max(1, len(addresses())))))
         self._order, self._taken = np.empty(0, int), 0
         self.kept = len(records.fitted) * records.record_bytes <= memory_limit * max(1, len(addresses()))
         self._n_threads = threads_per_worker() or 1
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
-        self._read: dict[int, Future[dict[int, _Held]]] = {}
-        self._known: dict[int, _Held] = {}
+        self._reader = ThreadPoolExecutor(len(self._ahead), thread_name_prefix="read")
+        self._read: dict[int, Future[list[_Run]]] = {}
+        self._known: dict[int, Future[list[_Run]]] = {}
 
     def take(self, asked: int) -> list[Share]:
         """The next minibatch, of at most `asked` records: the last ones of a group may be fewer."""
@@ -84,30 +85,43 @@ class Minibatches:
         """In words, how the records are read."""
         if self.kept:
             return "all records fit in the memory of the workers and are kept there"
-        n_chunks = len({self._pieces[number][0] for number in self._ahead.pieces})
+        n_chunks = len({self._pieces[number][0] for number in self._ahead[0].pieces})
         return f"the records do not fit in memory_limit and stream, {n_chunks} chunks at a time"
 
     def statistics(self, shares: list[Share], model: Model[Params], params: Params, temperature: float) -> Statistics:
         """Sums over the records of `shares`, each taken where its piece is, then added in a fixed tree."""
-        held = self._loaded()
         add = partial(_added, len(shares))
         sums = []
-        for run in self._runs(shares, held):
-            rows = {place: _rows_held(self._pieces[shares[place][0]][1])[shares[place][1]] for place in run}
+        for runs in self._tasks():
+            rows = self._rows(shares, [number for run in runs for number in run.pieces])
             # Each task brings the parameters along: as a task of their own, one worker would have to hand them to all.
-            local = partial(_sums, model, params, temperature, add, rows)
-            sums.append(delayed(local, pure=False, traverse=False)(*(held[shares[place][0]].data for place in run)))
+            if rows:
+                local = partial(_sums, partial(model.local_step, params=params, temperature=temperature), add, rows)
+                sums.append(delayed(local, pure=False, traverse=False)(*(run.held for run in runs)))
         while len(sums) > _FAN_IN:
             sums = [delayed(add, pure=False)(*sums[i : i + _FAN_IN]) for i in range(0, len(sums), _FAN_IN)]
-        (total,) = add(*compute(*sums)).values()
+        (total,) = add(*at_once(sums)[0]).values()
         return total
 
-    def _runs(self, shares: list[Share], held: dict[int, _Held]) -> list[Array]:
-        """The places among `shares` that are a task each: as many runs on a worker as it has threads."""
-        places: dict[int, list[int]] = {}
-        for place, (number, _) in enumerate(shares):
-            places.setdefault(held[number].holder, []).append(place)
-        return [run for each in places.values() for run in np.array_split(each, min(self._n_threads, len(each)))]
+    def _tasks(self) -> list[list[_Run]]:
+        """The runs of pieces that are summed in a task: on each worker as many tasks as it has threads."""
+        found: dict[int, list[_Run]] = {}
+        for run in self._loaded():
+            found.setdefault(run.worker, []).append(run)
+        return [
+            runs[thread :: self._n_threads]
+            for runs in found.values()
+            for thread in range(min(self._n_threads, len(runs)))
+        ]
+
+    def _rows(self, shares: list[Share], pieces: list[int]) -> dict[int, tuple[int, Array]]:
+        """By place, the shares that are of `pieces`: at which of them, and the rows of what is held of it."""
+        at = {number: i for i, number in enumerate(pieces)}
+        return {
+            place: (at[number], _rows_held(self._pieces[number][1])[rows])
+            for place, (number, rows) in enumerate(shares)
+            if number in at
+        }
 
     def close(self) -> None:
         """Forget the records that are held."""
@@ -119,25 +133,30 @@ class Minibatches:
         """Go on to the next group."""
         self._read.pop(self._n_turns, None)
         self._n_turns += 1
-        self._now, self._ahead = self._ahead, next(self._groups)
+        self._now = self._ahead.popleft()
+        self._ahead.append(next(self._groups))
         self._order = _even_order(self._now.edges, np.random.default_rng([self._seed, 3, self._n_turns]))
         self._taken = 0
 
-    def _loaded(self) -> dict[int, _Held]:
-        """The pieces of the group in use, on the workers; the next group is on its way."""
-        for turn, group in ((self._n_turns, self._now), (self._n_turns + 1, self._ahead)):
+    def _loaded(self) -> list[_Run]:
+        """The pieces of the group in use, on the workers; those ahead are on their way."""
+        for turn, group in enumerate([self._now, *self._ahead], self._n_turns):
             if turn not in self._read:
-                self._read[turn] = self._reader.submit(self._load, group)
+                self._read[turn] = self._reading(group)
         return self._read[self._n_turns].result()
 
-    def _load(self, group: _Group) -> dict[int, _Held]:
-        missing = [number for number in group.pieces if number not in self._known]
-        lazy = [self._piece(number).astype(self._records.dtype).to_delayed().item() for number in missing]
-        held = [_Held(data, holder) for holder, run in enumerate(spread(lazy)) for data in run]
-        found = dict(zip(missing, held, strict=True))
+    def _reading(self, group: _Group) -> Future[list[_Run]]:
+        first = group.pieces[0]
+        if first in self._known:
+            return self._known[first]
+        reading = self._reader.submit(self._load, group)
         if self.kept:
-            self._known |= found
-        return self._known | found
+            self._known[first] = reading
+        return reading
+
+    def _load(self, group: _Group) -> list[_Run]:
+        lazy = [self._piece(number).astype(self._records.dtype).to_delayed().item() for number in group.pieces]
+        return [_Run([group.pieces[place] for place in run.places], run.worker, run.held) for run in spread(lazy)]
 
     def _piece(self, number: int) -> da.Array:
         """The records of a piece, lazily, with those between them if these are few."""
@@ -169,11 +188,12 @@ def _even_order(edges: Array, rng: np.random.Generator) -> Array:
     return order
 
 
-class _Held(NamedTuple):
-    """The records of a piece, where they are, and the number of the worker that read them."""
+class _Run(NamedTuple):
+    """Pieces by their numbers, and the list of their records, on the worker of that number."""
 
-    data: Delayed
-    holder: int
+    pieces: list[int]
+    worker: int
+    held: Delayed
 
 
 class _Group:
@@ -230,14 +250,16 @@ def _occurrence(chunks: Array) -> Array:
 
 
 def _sums(
-    model: Model[Params], params: Params, temperature: float, add: Callable[[Branches], Branches],
-    rows: dict[int, Array], *pieces: Array,
-) -> Branches:  # fmt: skip
-    """The sums over the `rows` of each of `pieces`, which are the shares of those places."""
+    local_step: Callable[[Array], Statistics],
+    add: Callable[[Branches], Branches],
+    rows: dict[int, tuple[int, Array]],
+    *held: list[Array],
+) -> Branches:
+    """The sums over the `rows` of pieces that are held in lists, by the place of each among the shares."""
+    pieces = list(chain.from_iterable(held))
     sums: Branches = {}
-    for (place, chosen), piece in zip(rows.items(), pieces, strict=True):
-        records = piece if len(chosen) == len(piece) else piece[chosen]
-        sums[0, place] = model.local_step(records, params, temperature)
+    for place, (at, chosen) in rows.items():
+        sums[0, place] = local_step(pieces[at] if len(chosen) == len(pieces[at]) else pieces[at][chosen])
     return add(sums)
 
 

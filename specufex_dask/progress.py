@@ -6,16 +6,18 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dask.base
 import dask.config
 import dask.threaded
+from dask.base import annotate
 from dask.callbacks import Callback
 from dask.core import flatten
 from dask.system import CPU_COUNT
 
-from specufex_dask.blocks import in_runs, one_task_each, runs_of
+from specufex_dask.blocks import LONGEST_RUN, in_runs, one_task_each, runs_of
 from specufex_dask.workers import client
 
 if TYPE_CHECKING:
@@ -121,7 +123,8 @@ def _on_cluster(
             for part in (names[i : i + n_runs] for i in range(0, len(names), n_runs)):
                 graph = _graph(collection, [key for name in part for key in runs[name]])
                 before, one_task = sent, in_runs(graph, {name: runs[name] for name in part})
-                sent = active.get(one_task, part, sync=False, fifo_timeout=0)
+                with annotate(priority=partial(_longest_first, {name: len(runs[name]) for name in part})):
+                    sent = active.get(one_task, part, sync=False, fifo_timeout=0)
                 futures += sent
                 wait(sent, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
                 if any(future.status == "error" for future in sent):
@@ -132,6 +135,11 @@ def _on_cluster(
     finally:
         for future in futures:
             future.release()
+
+
+def _longest_first(lengths: Mapping[Any, int], key: Hashable) -> int:
+    """The priority of a task: of runs by their lengths, that all workers end together; before them what they share."""
+    return lengths.get(key, LONGEST_RUN + 1)
 
 
 def _graph(collection: Any, keys: list[Any]) -> dict[Any, Any]:  # noqa: ANN401 - dask has no type for it

@@ -73,22 +73,23 @@ def parts(
     Nor is it to read one file of many shards' records, which each of its tasks would read whole.
     """
     found = {
-        str(name): StoredVariable(place, stage[name], arrays[str(name)], records_per_task)
-        for name, array in stage.variables.items()
-        if "record" in array.dims and array.dtype.kind not in "OT"
+        str(name): StoredVariable(f"{place}/{name}", variable, arrays[str(name)], records_per_task)
+        for name, variable in stage.variables.items()
+        if "record" in variable.dims and variable.dtype.kind not in "OT"
     }
     return {name: part for name, part in found.items() if not part.spans_shards}
 
 
 @dataclass(frozen=True)
 class StoredVariable:
-    """A variable as `opened` from its `array` in the `stage` (a path with its store), to be read by dask.
+    """A variable as `opened` from its `array`, at its `place` in a stage with its store, to be read by dask.
 
-    `records_per_task` is None for a stage that was written from memory.
+    Each task brings one along, hence no coordinates. `records_per_task` is None for a stage that
+    was written from memory.
     """
 
-    stage: str
-    opened: xr.DataArray
+    place: str
+    opened: xr.Variable
     array: zarr.Array[Any]
     records_per_task: int | None
 
@@ -105,7 +106,8 @@ class StoredVariable:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of what is read."""
-        return self.opened.dtype
+        dtype: np.dtype[Any] = self.opened.dtype
+        return dtype
 
     def lazy(self) -> da.Array:
         """The lazy array (record, …), its chunks the shards."""
@@ -114,17 +116,17 @@ class StoredVariable:
         return read
 
     def __getitem__(self, key: Any) -> Array:  # noqa: ANN401 - what dask indexes with
-        place = f"{self.stage}/{self.opened.name}"
         shard = self._shard(key)
         if shard is not None and is_on_disk(self.array) and not size_of(self.array, shard):
-            raise torn(place, "empty or missing", shard=shard)
+            raise torn(self.place, "empty or missing", shard=shard)
         try:
-            return np.asarray(self.opened.variable[key].values)
+            return np.asarray(self.opened[key].values)
         except (RuntimeError, ValueError) as error:
-            raise torn(place if shard is not None else self.stage, str(error), shard=shard) from error
+            stage = self.place.rpartition("/")[0]
+            raise torn(self.place if shard is not None else stage, str(error), shard=shard) from error
 
     def __dask_tokenize__(self) -> object:
-        return self.stage, self.opened.variable, self.records_per_task
+        return self.place, self.opened, self.records_per_task
 
     @property
     def is_sharded(self) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import dask.base
 import numpy as np
-from dask.base import persist
-from dask.delayed import Delayed
+from dask.base import compute, persist
+from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.optimization import cull
 
-from specufex_dask.blocks import one_task_each
+from specufex_dask.blocks import in_runs, one_task_each
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 _MOMENT = 1.0  # seconds
 
@@ -30,50 +32,79 @@ def addresses() -> list[str]:
     return [] if active is None else sorted(active.ncores())
 
 
-def spread(lazy: list[Delayed]) -> list[list[Delayed]]:
+_LONGEST_RUN = 4
+"""A scheduler spends a millisecond on each task; what is urgent waits for one that has begun."""
+
+
+class Run(NamedTuple):
+    """What is at these `places` of a list, in one list, on the worker of that number."""
+
+    places: list[int]
+    worker: int
+    held: Delayed
+
+
+def spread(lazy: list[Delayed]) -> list[Run]:
     """`lazy` on the workers of a cluster, the same number on each: Dask would send more to who is free just then.
 
-    Returns when they are there: the run of each worker in a list, or, without a cluster, each alone.
-    That each belongs to a worker ends with that: what goes lost with a worker later, any may make
+    Returns when they are there, in runs that are a task each; without a cluster each is alone.
+    That a run belongs to a worker ends with that: what goes lost with a worker later, any may make
     again. Where one dies before, all begin anew, as Dask waits for ever for workers that were
     named and have all died.
     """
-    while len(names := addresses()[: len(lazy)]) > 1:
-        futures, tasks = _sent(lazy, names)
-        while (live := _all_live(names)) and any(each.status == "pending" for run in futures for each in run):
+    while names := addresses()[: len(lazy)]:
+        shares = [
+            np.array_split(each, -(-len(each) // _LONGEST_RUN))
+            for each in np.array_split(np.arange(len(lazy)), len(names))
+        ]
+        futures, tasks = _sent(lazy, dict(zip(names, shares, strict=True)))
+        while (live := _all_live(names)) and any(future.status == "pending" for future in futures):
             _wait(futures)
         if not live:  # the scheduler may not even know the tasks yet
             continue
         client().sync(client().scheduler.set_restrictions, worker=dict.fromkeys(tasks))
         if _all_live(names):  # after they were set free: of one that dies from now on others do the work
-            return [[Delayed(future.key, {future.key: future}) for future in run] for run in futures]
-    held = list(persist(*lazy))
-    return [held] if names else [[piece] for piece in held]
+            runs = [(run.tolist(), worker) for worker, share in enumerate(shares) for run in share]
+            held = [Delayed(future.key, {future.key: future}) for future in futures]
+            return [Run(*run, each) for run, each in zip(runs, held, strict=True)]
+    return [Run([place], place, held) for place, held in enumerate(persist(*(delayed([each]) for each in lazy)))]
 
 
-def _sent(lazy: list[Delayed], names: list[str]) -> tuple[list[list[Any]], list[str]]:
-    """Futures of the run of `lazy` that is sent to each of the workers `names`, and all tasks that are theirs alone."""
+def at_once(*urgent: list[Delayed]) -> list[list[Any]]:
+    """The results of each list, which the workers of a cluster compute before all else, the first list first."""
+    active = client()
+    if active is None:
+        return list(compute(*urgent))
+    futures = [active.compute(lazy, priority=len(urgent) - place) for place, lazy in enumerate(urgent)]
+    results: list[list[Any]] = active.gather(futures)
+    return results
+
+
+def _sent(lazy: list[Delayed], shares: dict[str, list[Array]]) -> tuple[list[Any], list[str]]:
+    """A future of each run of `lazy`, sent to the worker in whose share it is; and all tasks that are theirs alone."""
     keys = [each.key for each in lazy]
     graph = one_task_each(HighLevelGraph.merge(*(each.__dask_graph__() for each in lazy)), keys)
     named = {key: f"piece-{uuid4()}" for key in graph}
     tasks = {named[key]: task.substitute(named, key=named[key]) for key, task in graph.items()}
-    futures = []
-    for name, places in zip(names, np.array_split(np.arange(len(keys)), len(names)), strict=True):
-        run = [named[keys[place]] for place in places]
-        futures.append(client().get(cull(tasks, run)[0], run, workers=[name], sync=False))
-    return futures, list(tasks)
+    futures, sent = [], list[str]()
+    for name, share in shares.items():
+        runs = {f"run-{uuid4()}": [named[keys[place]] for place in run] for run in share}
+        its = cull(in_runs(tasks, runs), list(runs))[0]
+        futures += client().get(its, list(runs), workers=[name], sync=False)
+        sent += its
+    return futures, sent
 
 
 def _all_live(names: list[str]) -> bool:
     return set(names) <= set(addresses())
 
 
-def _wait(futures: list[list[Any]]) -> None:
+def _wait(futures: list[Any]) -> None:
     """Wait until all `futures` have ended, but not longer than a moment."""
     from distributed import wait
 
     with suppress(TimeoutError):
-        wait([each for run in futures for each in run], timeout=_MOMENT)  # type: ignore[no-untyped-call]
+        wait(futures, timeout=_MOMENT)  # type: ignore[no-untyped-call]
 
 
 def threads_per_worker() -> int | None:

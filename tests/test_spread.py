@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from dask.base import compute
 from dask.delayed import delayed
 from processes import cluster, meanwhile, wait_until
 
 from specufex_dask import workers
-from specufex_dask.workers import addresses, spread
+from specufex_dask.workers import Run, addresses, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,21 +40,18 @@ def _lazy(seconds: float) -> list[Any]:
     return [delayed(_piece, pure=False)(delayed(getitem, pure=False)(numbers, i), seconds) for i in range(N_PIECES)]
 
 
-def _values(runs: list[list[Any]]) -> list[int]:
+def _values(runs: list[Run]) -> list[int]:
     """What the pieces are, in the order in which they were given."""
-    return list(compute(*(piece for run in runs for piece in run)))
-
-
-def _futures(client: Any, pieces: list[Any]) -> list[Any]:
-    return [future for piece in pieces for future in client.futures_of(piece)]
+    found = {place: value for run in runs for place, value in zip(run.places, run.held.compute(), strict=True)}
+    return [found[place] for place in range(len(found))]
 
 
 def test_each_worker_has_as_many_though_one_is_busy(client: Any) -> None:
     busy = client.submit(time.sleep, 2, workers=[addresses()[0]], pure=False)
     runs = spread(_lazy(0.02))
-    assert [len(run) for run in runs] == [N_PIECES // 2, N_PIECES // 2]
-    for run, worker in zip(runs, addresses(), strict=True):
-        assert set(client.who_has(_futures(client, run)).values()) == {(worker,)}
+    assert [run.places for run in runs] == [[0, 1, 2], [3, 4], [5, 6, 7], [8, 9]]
+    for run in runs:
+        assert set(client.who_has(client.futures_of(run.held)).values()) == {(addresses()[run.worker],)}
     assert _values(runs) == list(range(N_PIECES))
     assert busy.result() is None
 
@@ -80,12 +76,12 @@ def test_a_worker_that_dies_before_its_pieces_are_sent(client: Any, monkeypatch:
     sent = workers._sent
     chosen: list[list[str]] = []
 
-    def late(lazy: list[Any], names: list[str]) -> tuple[list[Any], list[str]]:
+    def late(lazy: list[Any], shares: dict[str, list[Any]]) -> tuple[list[Any], list[str]]:
         if not chosen:
             _kill(client, 1)
-            wait_until(lambda: set(names) - set(addresses()))
-        chosen.append(names)
-        return sent(lazy, names)
+            wait_until(lambda: set(shares) - set(addresses()))
+        chosen.append(list(shares))
+        return sent(lazy, shares)
 
     client.wait_for_workers(2)
     monkeypatch.setattr(workers, "_sent", late)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -187,6 +188,15 @@ def test_shards_are_tasks_and_their_pieces_a_megabyte(tmp_path: Path) -> None:
         for array in ("spectrogram", "quality"):
             held = [p for p in (tmp_path / f"{name}.zarr/spectrograms/{array}/c").rglob("*") if p.is_file()]
             assert len(held) == n_shards
+
+
+def test_a_task_brings_no_catalogue_along(tmp_path: Path) -> None:
+    """What a worker is sent to read a shard is as large for a thousand records as for ten."""
+    sizes = []
+    for n_records in (10, 1000):
+        stored = sx.save(draws.spectrograms(n_records, chunk=5), tmp_path / f"{n_records}.zarr")
+        sizes.append(max(len(pickle.dumps(task)) for task in stored["spectrogram"].data.__dask_graph__().values()))
+    assert sizes[1] <= 1.02 * sizes[0] < 10_000
 
 
 def test_metadata_is_plain(tmp_path: Path) -> None:
