@@ -177,11 +177,12 @@ def test_follows_what_a_cluster_finishes_while_it_works() -> None:
 
 @pytest.mark.usefixtures("client")
 def test_a_cluster_takes_short_runs_last_that_its_workers_end_together() -> None:
-    def taken(block: Array) -> Array:
+    def taken(block: Array, shared: Array) -> Array:
         time.sleep(0.002)
-        return np.full(len(block), time.monotonic())
+        return np.full(len(block), shared * time.monotonic())
 
-    numbers = da.arange(160, chunks=1).map_blocks(taken, dtype=float, meta=np.empty(0))
+    how: dict[str, Any] = {"dtype": float, "meta": np.empty(0)}
+    numbers = da.map_blocks(taken, da.arange(160, chunks=1), da.ones(1, chunks=1), **how)
     times = compute_followed(numbers, lambda *_: None, tasks={(numbers.name, i): 1 for i in range(160)})
     order = np.argsort(np.concatenate(times))
     assert sorted(order[-4:]) == [156, 157, 158, 159], "those that are a run of their own"
