@@ -2,8 +2,8 @@
 
 Records are read in pieces, runs of neighbours in one chunk, and pieces in groups of at least 16
 from different chunks; the minibatches of a group take its records in a seeded order. So each
-epoch reads every record once, a minibatch mixes many chunks, and each worker holds two groups at most: the
-one in use, and the next, which is read meanwhile.
+epoch reads every record once, and a minibatch mixes many chunks. A single worker holds two groups,
+the one in use and the next, which is read meanwhile; more workers hold their parts of three.
 """
 
 from __future__ import annotations
