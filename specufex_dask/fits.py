@@ -185,11 +185,11 @@ class Fit(Generic[Params]):
         """The steps whose records stream."""
         if state.history.stopped:
             return
+        if len(addresses()) > 1:  # Dask has moved them to whoever took no small steps
+            sample = replace(sample, held_out=self._held_out())
         stream = Minibatches(self.records, largest=self._largest, memory_limit=self.memory_limit, seed=self.seeds[0][0])
         _log.info("minibatches of up to %d records: %s", self._largest, stream.reading)
         every = max(1, self.score_every // _LOOKS_MORE_OFTEN)
-        if addresses():  # meanwhile Dask has moved them to whoever took no small steps
-            sample = replace(sample, held_out=self._held_out())
         try:
             stream.skip(
                 [self.schedule.batch(step.number) for step in state.history.steps if self._is_large(step.number)]
