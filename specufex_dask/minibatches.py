@@ -12,14 +12,14 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, islice, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from dask.delayed import Delayed, delayed
+from dask.delayed import delayed
 
 from specufex_dask.sample import LEAST_CHUNKS
 from specufex_dask.svi import Branches, Model, Statistics, add_branches
-from specufex_dask.workers import addresses, at_once, spread, threads_per_worker
+from specufex_dask.workers import Run, addresses, at_once, spread, threads_per_worker, where_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,8 +61,8 @@ class Minibatches:
         self.kept = len(records.fitted) * records.record_bytes <= memory_limit * max(1, len(addresses()))
         self._n_threads = threads_per_worker() or 1
         self._reader = ThreadPoolExecutor(len(self._ahead), thread_name_prefix="read")
-        self._read: dict[int, Future[list[_Run]]] = {}
-        self._known: dict[int, Future[list[_Run]]] = {}
+        self._read: dict[int, Future[list[Run]]] = {}
+        self._known: dict[int, Future[list[Run]]] = {}
 
     def take(self, asked: int) -> list[Share]:
         """The next minibatch, of at most `asked` records: the last ones of a group may be fewer."""
@@ -91,21 +91,16 @@ class Minibatches:
     def statistics(self, shares: list[Share], model: Model[Params], params: Params, temperature: float) -> Statistics:
         """Sums over the records of `shares`, each taken where its piece is, then added in a fixed tree."""
         add = partial(_added, len(shares))
-        sums = []
-        for runs in self._tasks():
-            rows = self._rows(shares, [number for run in runs for number in run.pieces])
-            # Each task brings the parameters along: as a task of their own, one worker would have to hand them to all.
-            if rows:
-                local = partial(_sums, partial(model.local_step, params=params, temperature=temperature), add, rows)
-                sums.append(delayed(local, pure=False, traverse=False)(*(run.held for run in runs)))
-        while len(sums) > _FAN_IN:
-            sums = [delayed(add, pure=False)(*sums[i : i + _FAN_IN]) for i in range(0, len(sums), _FAN_IN)]
-        (total,) = add(*at_once(sums)[0]).values()
+        local = partial(_sums, partial(model.local_step, params=params, temperature=temperature), add)
+        calls = [(rows, runs) for runs in self._tasks() if (rows := self._rows(shares, runs))]
+        # Of many workers the sums would meet in the scheduler: tasks add them on the way.
+        sums = where_held(local, calls) if len(calls) <= _FAN_IN else None
+        (total,) = add(*(_by_tasks(local, add, calls) if sums is None else sums)).values()
         return total
 
-    def _tasks(self) -> list[list[_Run]]:
-        """The runs of pieces that are summed in a task: on each worker as many tasks as it has threads."""
-        found: dict[int, list[_Run]] = {}
+    def _tasks(self) -> list[list[Run]]:
+        """The runs of pieces that are summed together: on each worker as many lots as it has threads."""
+        found: dict[str, list[Run]] = {}
         for run in self._loaded():
             found.setdefault(run.worker, []).append(run)
         return [
@@ -114,9 +109,10 @@ class Minibatches:
             for thread in range(min(self._n_threads, len(runs)))
         ]
 
-    def _rows(self, shares: list[Share], pieces: list[int]) -> dict[int, tuple[int, Array]]:
-        """By place, the shares that are of `pieces`: at which of them, and the rows of what is held of it."""
-        at = {number: i for i, number in enumerate(pieces)}
+    def _rows(self, shares: list[Share], runs: list[Run]) -> dict[int, tuple[int, Array]]:
+        """By place, the shares that are of `runs`: at which piece of them, and the rows of what is held of it."""
+        places = chain.from_iterable(run.places for run in runs)
+        at = {self._now.pieces[place]: i for i, place in enumerate(places)}
         return {
             place: (at[number], _rows_held(self._pieces[number][1])[rows])
             for place, (number, rows) in enumerate(shares)
@@ -138,14 +134,14 @@ class Minibatches:
         self._order = _even_order(self._now.edges, np.random.default_rng([self._seed, 3, self._n_turns]))
         self._taken = 0
 
-    def _loaded(self) -> list[_Run]:
+    def _loaded(self) -> list[Run]:
         """The pieces of the group in use, on the workers; those ahead are on their way."""
         for turn, group in enumerate([self._now, *self._ahead], self._n_turns):
             if turn not in self._read:
                 self._read[turn] = self._reading(group)
         return self._read[self._n_turns].result()
 
-    def _reading(self, group: _Group) -> Future[list[_Run]]:
+    def _reading(self, group: _Group) -> Future[list[Run]]:
         first = group.pieces[0]
         if first in self._known:
             return self._known[first]
@@ -154,9 +150,8 @@ class Minibatches:
             self._known[first] = reading
         return reading
 
-    def _load(self, group: _Group) -> list[_Run]:
-        lazy = [self._piece(number).astype(self._records.dtype).to_delayed().item() for number in group.pieces]
-        return [_Run([group.pieces[place] for place in run.places], run.worker, run.held) for run in spread(lazy)]
+    def _load(self, group: _Group) -> list[Run]:
+        return spread([self._piece(number).astype(self._records.dtype).to_delayed().item() for number in group.pieces])
 
     def _piece(self, number: int) -> da.Array:
         """The records of a piece, lazily, with those between them if these are few."""
@@ -186,14 +181,6 @@ def _even_order(edges: Array, rng: np.random.Generator) -> Array:
     rank = np.concatenate([rng.permutation(length) for length in lengths])
     order: Array = np.argsort((rank + rng.random(len(rank))) / np.repeat(lengths, lengths), kind="stable")
     return order
-
-
-class _Run(NamedTuple):
-    """Pieces by their numbers, and the list of their records, on the worker of that number."""
-
-    pieces: list[int]
-    worker: int
-    held: Delayed
 
 
 class _Group:
@@ -265,3 +252,15 @@ def _sums(
 
 def _added(n_shares: int, *branches: Branches) -> Branches:
     return add_branches({place: each for some in branches for place, each in some.items()}, n_shares)
+
+
+def _by_tasks(
+    local: Callable[..., Branches], add: Callable[..., Branches], calls: list[tuple[Any, list[Run]]]
+) -> list[Branches]:
+    """The sums of all `calls`, by tasks that bring all that is needed along: a task's result has one worker alone."""
+    sums = [
+        delayed(partial(local, rows), pure=False, traverse=False)(*(run.held for run in runs)) for rows, runs in calls
+    ]
+    while len(sums) > _FAN_IN:
+        sums = [delayed(add, pure=False)(*sums[i : i + _FAN_IN]) for i in range(0, len(sums), _FAN_IN)]
+    return at_once(sums)[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import dask.base
@@ -15,9 +17,15 @@ from dask.optimization import cull
 
 from specufex_dask.blocks import in_runs, one_task_each
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _MOMENT = 1.0  # seconds
+
+_LONGEST_RUN = 4
+"""A scheduler spends a millisecond on each task; what is urgent waits for one that has begun."""
 
 
 def client() -> Any:  # noqa: ANN401 - a distributed.Client, whose package is not imported without one
@@ -32,15 +40,11 @@ def addresses() -> list[str]:
     return [] if active is None else sorted(active.ncores())
 
 
-_LONGEST_RUN = 4
-"""A scheduler spends a millisecond on each task; what is urgent waits for one that has begun."""
-
-
 class Run(NamedTuple):
-    """What is at these `places` of a list, in one list, on the worker of that number."""
+    """What is at these `places` of a list, in one list, on the worker of that address."""
 
     places: list[int]
-    worker: int
+    worker: str
     held: Delayed
 
 
@@ -64,10 +68,10 @@ def spread(lazy: list[Delayed]) -> list[Run]:
             continue
         client().sync(client().scheduler.set_restrictions, worker=dict.fromkeys(tasks))
         if _all_live(names):  # after they were set free: of one that dies from now on others do the work
-            runs = [(run.tolist(), worker) for worker, share in enumerate(shares) for run in share]
+            runs = [(run.tolist(), name) for name, share in zip(names, shares, strict=True) for run in share]
             held = [Delayed(future.key, {future.key: future}) for future in futures]
             return [Run(*run, each) for run, each in zip(runs, held, strict=True)]
-    return [Run([place], place, held) for place, held in enumerate(persist(*(delayed([each]) for each in lazy)))]
+    return [Run([place], str(place), held) for place, held in enumerate(persist(*(delayed([each]) for each in lazy)))]
 
 
 def at_once(*urgent: list[Delayed]) -> list[list[Any]]:
@@ -78,6 +82,38 @@ def at_once(*urgent: list[Delayed]) -> list[list[Any]]:
     futures = [active.compute(lazy, priority=len(urgent) - place) for place, lazy in enumerate(urgent)]
     results: list[list[Any]] = active.gather(futures)
     return results
+
+
+def where_held(function: Callable[..., Any], calls: list[tuple[Any, list[Run]]]) -> list[Any] | None:
+    """``function(argument, *held)`` of each argument and runs of one worker, there, past the scheduler.
+
+    To hand out tasks takes the scheduler five times as long. None where there is no cluster, or a
+    worker has died, lost what it held or failed: tasks make that again, or tell why they cannot.
+    """
+    active = client()
+    if active is None:
+        return None
+    by_worker: dict[str, list[tuple[Any, list[Any]]]] = {}
+    for argument, runs in calls:
+        by_worker.setdefault(runs[0].worker, []).append((argument, [run.held.key for run in runs]))
+    # Asked of all that the scheduler knows: to call one that has died would take until a timeout.
+    answers = active.run(_answer, function, by_worker, on_error="return")
+    found = [answers.get(name) for name in by_worker]
+    return None if any(not isinstance(each, list) for each in found) else list(chain.from_iterable(found))
+
+
+async def _answer(
+    function: Callable[..., Any],
+    by_worker: dict[str, list[tuple[Any, list[Any]]]],
+    dask_worker: Any,  # noqa: ANN401 - a distributed.Worker, whose package is not imported without one
+) -> list[Any] | None:
+    """What one worker has to say to `where_held`, from as many threads as it has for tasks."""
+    calls, data = by_worker.get(dask_worker.contact_address, []), dask_worker.data
+    if any(key not in data for _, keys in calls for key in keys):
+        return None
+    loop, threads = asyncio.get_running_loop(), dask_worker.executors["default"]
+    held = [(argument, *(data[key] for key in keys)) for argument, keys in calls]
+    return await asyncio.gather(*(loop.run_in_executor(threads, function, *each) for each in held))
 
 
 def _sent(lazy: list[Delayed], shares: dict[str, list[Array]]) -> tuple[list[Any], list[str]]:

@@ -134,7 +134,8 @@ def test_the_next_group_is_read_meanwhile() -> None:
     stream = _stream(_records(5120, chunk=16), memory_limit=1024 * RECORD_BYTES)
     _taken(stream, 16)
     ahead = stream._read[stream._n_turns + 1].result(timeout=10)
-    assert sorted(number for run in ahead for number in run.pieces) == sorted(stream._ahead[0].pieces)
+    assert sorted(place for run in ahead for place in run.places) == list(range(len(stream._ahead[0].pieces)))
+    assert [len(piece) for run in ahead for piece in run.held.compute()] == np.diff(stream._ahead[0].edges).tolist()
     stream.close()
 
 

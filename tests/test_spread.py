@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import time
-from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from dask.delayed import delayed
 from processes import cluster, meanwhile, wait_until
 
 from specufex_dask import workers
-from specufex_dask.workers import Run, addresses, spread
+from specufex_dask.workers import Run, addresses, spread, where_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,9 @@ def _piece(number: int, seconds: float) -> int:
 def _lazy(seconds: float) -> list[Any]:
     """Pieces of an array: each is several tasks, and they share one."""
     numbers = delayed(np.arange, pure=False)(N_PIECES)
-    return [delayed(_piece, pure=False)(delayed(getitem, pure=False)(numbers, i), seconds) for i in range(N_PIECES)]
+    return [
+        delayed(_piece, pure=False)(delayed(operator.getitem, pure=False)(numbers, i), seconds) for i in range(N_PIECES)
+    ]
 
 
 def _values(runs: list[Run]) -> list[int]:
@@ -51,9 +53,34 @@ def test_each_worker_has_as_many_though_one_is_busy(client: Any) -> None:
     runs = spread(_lazy(0.02))
     assert [run.places for run in runs] == [[0, 1, 2], [3, 4], [5, 6, 7], [8, 9]]
     for run in runs:
-        assert set(client.who_has(client.futures_of(run.held)).values()) == {(addresses()[run.worker],)}
+        assert set(client.who_has(client.futures_of(run.held)).values()) == {(run.worker,)}
     assert _values(runs) == list(range(N_PIECES))
     assert busy.result() is None
+
+
+def test_what_is_held_is_worked_on_where_it_is(client: Any) -> None:
+    runs = spread(_lazy(0.0))
+    pids = client.run(os.getpid)
+    answers = where_held(_worked, [(place, [run]) for place, run in enumerate(runs)])
+    assert answers is not None
+    assert sorted(place for place, _, _ in answers) == list(range(len(runs)))
+    for place, pid, held in answers:
+        assert (pid, held) == (pids[runs[place].worker], runs[place].places)
+
+
+def test_what_fails_where_it_is_held_is_left_to_tasks(client: Any) -> None:  # noqa: ARG001 - the cluster in use
+    runs = spread(_lazy(0.0))
+    assert where_held(operator.truediv, [(1, runs[:1])]) is None
+    lost = runs[0]._replace(held=delayed(list, pure=False)())
+    assert where_held(_worked, [(0, [lost])]) is None
+
+
+def test_without_a_cluster_all_is_left_to_tasks() -> None:
+    assert where_held(_worked, [(0, spread(_lazy(0.0)))]) is None
+
+
+def _worked(argument: int, held: list[int]) -> tuple[int, int, list[int]]:
+    return argument, os.getpid(), held
 
 
 @pytest.mark.parametrize("n_pieces", [0, 1])
@@ -87,6 +114,17 @@ def test_a_worker_that_dies_before_its_pieces_are_sent(client: Any, monkeypatch:
     monkeypatch.setattr(workers, "_sent", late)
     assert _values(spread(_lazy(0.1))) == list(range(N_PIECES))
     assert chosen, "two workers were there to choose from"
+
+
+@pytest.mark.slow
+def test_a_worker_that_died_is_not_waited_for(client: Any) -> None:
+    client.wait_for_workers(2)
+    runs = spread(_lazy(0.0))
+    _kill(client, 1)
+    wait_until(lambda: {run.worker for run in runs} - set(addresses()))
+    started = time.monotonic()
+    assert where_held(_worked, [(0, runs[:1]), (1, runs[-1:])]) is None
+    assert time.monotonic() < started + 5
 
 
 @pytest.mark.slow
