@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -43,6 +44,7 @@ SHAPE: dict[str, Any] = {"n_frequencies": 308, "n_time": 200}
 ONE_PROCESS = {
     # What 64 workers do at any time, in one process here; it would drown what a step costs.
     "distributed.admin.system-monitor.interval": "60s",
+    "distributed.admin.tick.interval": "1s",
     "distributed.worker.memory.monitor-interval": "60s",
     "distributed.worker.profile.enabled": False,
 }
@@ -72,17 +74,18 @@ def test_two_workers_against_one(stored: xr.Dataset, tmp_path: Path, figures: Fi
     first = sx.fit_nmf(small, seed=0, max_steps=20)
     hmm = sx.fit_hmm(sx.compute_activations(small, first), first, seed=0, max_steps=20, n_init=1)
     seconds: dict[str, dict[int, float]] = {"map stage": {}, "fit": {}}
-    for n_workers in (1, 2):
+    for i, n_workers in product(range(ROUNDS), (1, 2)):
         with _cluster(n_workers):
             warm = sx.compute_fingerprints(stored.isel(record=slice(0, 256)), first, hmm)
             warm["fingerprint"].compute()
             lazy = sx.compute_fingerprints(stored, first, hmm)
-            stores = [tmp_path / f"{n_workers}-{i}.zarr" for i in range(ROUNDS)]
-            seconds["map stage"][n_workers] = min(_seconds(partial(sx.save, lazy, store)) for store in stores)
-            seconds["fit"][n_workers] = _seconds(lambda: sx.fit_nmf(stored, seed=0, batch_size=512))
+            took = _seconds(partial(sx.save, lazy, tmp_path / f"{n_workers}-{i}.zarr"))
+            seconds["map stage"][n_workers] = min(took, seconds["map stage"].get(n_workers, took))
+            if i == 0:
+                seconds["fit"][n_workers] = _seconds(lambda: sx.fit_nmf(stored, seed=0, batch_size=512))
     for stage, at_least in (("map stage", 1.8), ("fit", 1.6)):
         one, two = seconds[stage][1], seconds[stage][2]
-        detail = f"{one:.1f} s / {two:.1f} s, 6000 records of 308 x 200, fit to convergence"
+        detail = f"{one:.1f} s / {two:.1f} s, 6000 records of 308 x 200{', to convergence' * (stage == 'fit')}"
         figures.add(f"{stage}: one worker / two", one / two, "{:.2f} ×", at_least=at_least, detail=detail)
     assert not figures.missed
 
@@ -176,27 +179,37 @@ def _counted(block: Array) -> Array:
     return np.array([len(block)])
 
 
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """A full collection in the block would visit the objects of all 64 workers, a tenth of a second each time."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def test_simulated_cluster_of_64_workers(figures: Figures) -> None:
     """One scheduler and 64 workers in this process, whose kernels sleep for as long as they take here."""
     kernels, n_tasks = Kernels.measured(), TASKS_PER_WORKER * N_WORKERS
     with dask.config.set(ONE_PROCESS), _cluster(N_WORKERS, processes=False, host=None, memory_limit=0):
         _map_seconds(0.0, N_WORKERS)
-        gc.collect()
-        gc.freeze()  # a full collection would visit the objects of all 64 workers, a tenth of a second each time
-        try:
+        with _old_objects_left_alone():
             step = _step_seconds(kernels.step)
-            mapped = min(_map_seconds(kernels.fingerprint, n_tasks) for _ in range(ROUNDS - 1))
-            empty = _map_seconds(0.0, n_tasks)
-        finally:
-            gc.unfreeze()
+        rounds = []
+        for seconds in [kernels.fingerprint] * (ROUNDS - 1) + [0.0]:
+            with _old_objects_left_alone():
+                rounds.append(_map_seconds(seconds, n_tasks))
+        *mapped, empty = rounds
     ideal = n_tasks / N_WORKERS * kernels.fingerprint
     figures.add(
         "64 workers: fit step, efficiency", kernels.step / step, "{:.0%}", at_least=0.80,
         detail=f"{kernels.step:.3f} s of kernel in {step:.3f} s, 256 records of 308 x 200 a worker",
     )  # fmt: skip
     figures.add(
-        "64 workers: map stage, efficiency", ideal / mapped, "{:.0%}", at_least=0.95,
-        detail=f"{ideal:.2f} s of kernel in {mapped:.2f} s, {n_tasks} tasks",
+        "64 workers: map stage, efficiency", ideal / min(mapped), "{:.0%}", at_least=0.95,
+        detail=f"{ideal:.2f} s of kernel in {min(mapped):.2f} s, {n_tasks} tasks",
     )  # fmt: skip
     figures.add(
         "64 workers: scheduler and workers, µs a record", 1e6 * empty / (n_tasks * BLOCK), "{:.1f}", at_most=20,
