@@ -57,10 +57,8 @@ def spread(lazy: list[Delayed]) -> list[Run]:
     named and have all died.
     """
     while names := addresses()[: len(lazy)]:
-        shares = [
-            np.array_split(each, -(-len(each) // _LONGEST_RUN))
-            for each in np.array_split(np.arange(len(lazy)), len(names))
-        ]
+        n_threads = threads_per_worker() or 1
+        shares = [_in_runs(each, n_threads) for each in np.array_split(np.arange(len(lazy)), len(names))]
         futures, tasks = _sent(lazy, dict(zip(names, shares, strict=True)))
         while (live := _all_live(names)) and any(future.status == "pending" for future in futures):
             _wait(futures)
@@ -72,6 +70,12 @@ def spread(lazy: list[Delayed]) -> list[Run]:
             held = [Delayed(future.key, {future.key: future}) for future in futures]
             return [Run(*run, each) for run, each in zip(runs, held, strict=True)]
     return [Run([place], str(place), held) for place, held in enumerate(persist(*(delayed([each]) for each in lazy)))]
+
+
+def _in_runs(share: Array, n_threads: int) -> list[Array]:
+    """The share of one worker in runs, at least one for each of its threads."""
+    n_runs = max(-(-len(share) // _LONGEST_RUN), n_threads)
+    return np.array_split(share, min(n_runs, len(share)))
 
 
 def at_once(*urgent: list[Delayed]) -> list[list[Any]]:

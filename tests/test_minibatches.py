@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from means import Mean
+from processes import cluster
 
+from specufex_dask import minibatches
 from specufex_dask.minibatches import Minibatches
 from specufex_dask.sample import Records
 
@@ -163,16 +165,43 @@ def test_a_seed_is_an_order() -> None:
         stream.close()
 
 
-def test_bits_of_a_sum_do_not_depend_on_the_scheduler() -> None:
+def _sum() -> Array:
+    """The sum over a minibatch of 500 records, on the scheduler that is set."""
     values = np.random.default_rng(0).normal(size=(2000, 5)).astype("float32")
     fitted = np.arange(2000)
     records = Records(da.from_array(values, chunks=(64, 5)), fitted, fitted[:0], np.dtype("float32"))
-    found = []
-    for scheduler, workers in (("synchronous", 1), ("threads", 2), ("threads", 5)):
-        with dask.config.set(scheduler=scheduler, num_workers=workers):
-            stream = _stream(records, largest=500)
-            found.append(stream.statistics(stream.take(500), Mean(), np.zeros(5), 1.0)[0])
-            stream.close()
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found[0], found[2])
-    np.testing.assert_allclose(found[0].shape, (5,))
+    stream = _stream(records, largest=500)
+    total: Array = stream.statistics(stream.take(500), Mean(), np.zeros(5), 1.0)[0]
+    stream.close()
+    return total
+
+
+@pytest.fixture(scope="module")
+def total() -> Array:
+    with dask.config.set(scheduler="synchronous"):
+        return _sum()
+
+
+@pytest.mark.parametrize("n_threads", [2, 5])
+def test_bits_of_a_sum_do_not_depend_on_the_scheduler(total: Array, n_threads: int) -> None:
+    with dask.config.set(scheduler="threads", num_workers=n_threads):
+        np.testing.assert_array_equal(_sum(), total)
+    assert total.shape == (5,)
+
+
+@pytest.mark.parametrize(("n_threads", "n_tasks"), [(2, []), (12, [12])])
+def test_bits_of_a_sum_do_not_depend_on_who_hands_out_the_work(
+    total: Array, monkeypatch: pytest.MonkeyPatch, n_threads: int, n_tasks: list[int]
+) -> None:
+    """Few parts are summed where they are held, many by tasks, which add them on the way."""
+    found: list[int] = []
+    by_tasks = minibatches._by_tasks
+
+    def counted(local: Any, add: Any, calls: list[Any]) -> list[Any]:
+        found.append(len(calls))
+        return by_tasks(local, add, calls)
+
+    monkeypatch.setattr(minibatches, "_by_tasks", counted)
+    with cluster(1, threads_per_worker=n_threads, processes=False, host=None):
+        np.testing.assert_array_equal(_sum(), total)
+    assert found == n_tasks
