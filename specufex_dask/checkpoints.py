@@ -19,13 +19,13 @@ from zipfile import BadZipFile
 import numpy as np
 
 from specufex_dask import faults, places, runs, svi
-from specufex_dask.fits import Fit, State
-from specufex_dask.history import History
+from specufex_dask.history import History, State
 from specufex_dask.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from specufex_dask.fits import Fit
     from specufex_dask.places import Location, Place
 
 Params = TypeVar("Params")

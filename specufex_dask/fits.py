@@ -21,13 +21,14 @@ from dask.delayed import Delayed, delayed
 
 from specufex_dask import svi
 from specufex_dask.blocks import one_blas_thread
-from specufex_dask.history import History
 from specufex_dask.minibatches import Minibatches
 from specufex_dask.sample import Records, draw, together
 from specufex_dask.workers import addresses, at_once, spread, threads_per_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from specufex_dask.history import History, State
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Params = TypeVar("Params")
@@ -43,15 +44,6 @@ _RECORDS_TO_COMPARE = 2000
 _PASSES = 20
 _SCORED_TOGETHER = 32
 _log = logging.getLogger("specufex_dask")
-
-
-@dataclass
-class State(Generic[Params]):
-    """Where a fit stands: all it needs to go on, with the same bits."""
-
-    params: Params
-    best: Params
-    history: History
 
 
 @dataclass(frozen=True)
@@ -94,10 +86,14 @@ class Fit(Generic[Params]):
         steps = range(self.begun + 1, self.schedule.max_steps + 1)
         return min(most, max(1, sum(self.schedule.batch(step) for step in steps if not self._is_large(step))))
 
-    def n_used(self, state: State[Params]) -> int:
-        """Different records that the steps of `state` took, or could take."""
-        streamed = sum(step.batch for step in state.history.steps if self._is_large(step.number))
-        return max(self.n_sampled, min(streamed, len(self.records.fitted)))
+    def about(self, state: State[Params]) -> dict[str, str | int]:
+        """What a model says of its fit: why it stopped, the step that it is of, and the records that steps took."""
+        history = state.history
+        streamed = sum(step.batch for step in history.steps if self._is_large(step.number))
+        n_fitted = len(self.records.fitted)
+        best = history.number if self.tol is None else history.best_step(self._first_look)
+        n_sampled = max(self.n_sampled, min(streamed, n_fitted))
+        return {"stopped": history.stopped, "best_step": best, "n_records": n_fitted, "n_sampled": n_sampled}
 
     def sample(self) -> Sample:
         """Read the sample; under a cluster it stays with a worker."""
@@ -218,6 +214,11 @@ class Fit(Generic[Params]):
         """Records of the largest minibatch."""
         return self.schedule.batch(self.schedule.max_steps)
 
+    @property
+    def _first_look(self) -> int:
+        """The first step whose score counts."""
+        return max(self.schedule.settled, self.begun + 1)
+
     def _large_step(self, state: State[Params], stream: Minibatches) -> None:
         number = state.history.number + 1
         shares = stream.take(self.schedule.batch(number))
@@ -230,11 +231,10 @@ class Fit(Generic[Params]):
         """Take note of the score after the last step, and whether it was the last of all."""
         history = state.history
         history.scores[-1] = score
-        first = max(self.schedule.settled, self.begun + 1)
         if self.tol is not None:
-            if history.is_best(first):
+            if history.is_best(self._first_look):
                 state.best = state.params
-            if history.settled(self.tol, self.window, first):
+            if history.settled(self.tol, self.window, self._first_look):
                 history.stopped = "converged"
         if not history.stopped and history.number == self.schedule.max_steps:
             history.stopped = "max_steps"
@@ -257,11 +257,6 @@ class Fit(Generic[Params]):
         state.params, rows = finished(sample.records, sample.held_out).compute()
         for row in rows:
             state.history.record(*row)
-
-
-def begin(params: Params, history: History | None = None) -> State[Params]:
-    """The state before the first step, or before those that follow `history`."""
-    return State(params, params, history or History())
 
 
 def _lazy(function: Callable[..., Any], *arguments: object) -> Delayed:

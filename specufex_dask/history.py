@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from specufex_dask.plurals import counted
 from specufex_dask.svi import LAST_STEPS, Schedule, Step
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Params = TypeVar("Params")
 
 
 @dataclass
@@ -45,19 +47,38 @@ class History:
 
     def is_best(self, first: int) -> bool:
         """Whether no score from step `first` on is better than the last one (or the fit has not come so far)."""
-        return self.steps[-1].number < first or not any(score > self.scores[-1] for score in self._looks(first))
+        return self.steps[-1].number < first or not any(score > self.scores[-1] for score, _ in self._looks(first))
+
+    def best_step(self, first: int) -> int:
+        """Number of the step from `first` on with the best score, the later of equals; of the last step without any."""
+        return max(self._looks(first), default=(math.nan, self.number))[1]
 
     def settled(self, tol: float, window: int, first: int) -> bool:
         """Whether the last `window` scores after step `first` are no better by the share `tol` than those before."""
-        scores = self._looks(first)
+        scores = [score for score, _ in self._looks(first)]
         if len(scores) <= window:
             return False
         before, recent = max(scores[:-window]), max(scores[-window:])
         return recent - before < tol * abs(before)
 
-    def _looks(self, first: int) -> list[float]:
-        rows = zip(self.steps, self.scores, strict=True)
-        return [score for step, score in rows if step.number >= first and not math.isnan(score)]
+    def _looks(self, first: int) -> list[tuple[float, int]]:
+        """The scores from step `first` on, and the numbers of their steps."""
+        rows = zip(self.scores, (step.number for step in self.steps), strict=True)
+        return [(score, number) for score, number in rows if number >= first and not math.isnan(score)]
+
+
+@dataclass
+class State(Generic[Params]):
+    """Where a fit stands: all it needs to go on, with the same bits."""
+
+    params: Params
+    best: Params
+    history: History
+
+
+def begin(params: Params, history: History | None = None) -> State[Params]:
+    """The state before the first step, or before those that follow `history`."""
+    return State(params, params, history or History())
 
 
 def after(history: History, schedule: Schedule, max_steps: int | None) -> Schedule:
@@ -86,3 +107,13 @@ def history_of(model: xr.Dataset) -> History:
     for number, batch, rho, size, score in zip(*(model[f"history_{n}"].values.tolist() for n in names), strict=True):
         history.record(Step(number, batch, 1.0, rho), size, score)
     return history
+
+
+def model_score(model: xr.Dataset) -> tuple[float, str]:
+    """The held-out score of a `model`, and in words after how many steps; NaN and nothing where none was taken."""
+    if "history_score" not in model or not np.isfinite(model["history_score"].values).any():
+        return math.nan, ""
+    number, last = model["history_step"].values, int(model["history_step"].values[-1])
+    best = int(model.attrs.get("best_step", last))  # the last of a model that was stored before it said so
+    part = "" if best == last else f"{best:,} of "
+    return float(model["history_score"].values[number == best][0]), f"after {part}{counted(last, 'step')}"

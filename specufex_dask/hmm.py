@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from specufex_dask import checkpoints, fits, models, places, sample, schema, store, svi
 from specufex_dask.blocks import one_blas_thread, record_chunked
-from specufex_dask.history import History, after, history_of, history_variables
+from specufex_dask.history import History, State, after, begin, history_of, history_variables
 from specufex_dask.kernels import hmm as kernel
 from specufex_dask.kernels.gamma import digamma
 from specufex_dask.recipe import recipe, stamp
@@ -255,23 +255,23 @@ def fit_hmm(
         starts = (lambda _: [before]) if before else partial(_starts, model, seeds)
         state = checkpoints.run(fit, starts, kept, title="fit hmm", unit="states")
     result = _dataset(state.params, nmf).assign(history_variables(state.history))
-    result.attrs.update(stopped=state.history.stopped, n_records=len(records.fitted), n_sampled=fit.n_used(state))
+    result.attrs.update(fit.about(state))
     return stamp(result, "hmm", parameters, **inputs)
 
 
-def _starts(model: GammaPoissonHMM, seeds: list[list[int]], loudness: Delayed) -> list[fits.State[Posterior]]:
+def _starts(model: GammaPoissonHMM, seeds: list[list[int]], loudness: Delayed) -> list[State[Posterior]]:
     """A start of each of `seeds`, made where the sample `loudness` is."""
     start = delayed(model.start, pure=False, traverse=False)
-    return [fits.begin(params) for params in compute(*(start(loudness, [*seed, 0]) for seed in seeds))]
+    return [begin(params) for params in compute(*(start(loudness, [*seed, 0]) for seed in seeds))]
 
 
-def _read(start: xr.Dataset, nmf: xr.Dataset) -> fits.State[Posterior]:
+def _read(start: xr.Dataset, nmf: xr.Dataset) -> State[Posterior]:
     """The state of a fit at the end of the model `start`."""
     schema.require(start, "hmm")
     models.require_same_patterns(nmf, start)
     history = history_of(start)
     names = ("emission_shape", "emission_rate", "mean_initial", "mean_transition")
-    return fits.begin(Posterior(*(start[name].values for name in names)), history)
+    return begin(Posterior(*(start[name].values for name in names)), history)
 
 
 def _dataset(params: Posterior, nmf: xr.Dataset) -> xr.Dataset:

@@ -9,7 +9,7 @@ import numpy as np
 
 from specufex_dask import checkpoints, fits, models, places, sample, schema, store, svi
 from specufex_dask.blocks import one_blas_thread, record_chunked
-from specufex_dask.history import after, history_of, history_variables
+from specufex_dask.history import State, after, begin, history_of, history_variables
 from specufex_dask.kernels import nmf as kernel
 from specufex_dask.recipe import recipe, stamp
 
@@ -225,7 +225,7 @@ def fit_nmf(
         return stored
     records = sample.split(spectrograms, record_chunked(spectrograms["spectrogram"]), held_out=held_out, dtype=dtype)
     model = GammaPoisson(n_patterns, n_frames, seed)
-    before = fits.begin(model.start(records.array.shape[1])) if start is None else _read(start, spectrograms)
+    before = begin(model.start(records.array.shape[1])) if start is None else _read(start, spectrograms)
     steps = _schedule(schedule, svi.largest_batch(batch_size, _USUAL_BATCH, len(records.fitted)), max_steps)
     fit = fits.Fit(
         model, records, after(before.history, steps, max_steps), [[seed]], None if schedule == "published" else tol,
@@ -234,7 +234,7 @@ def fit_nmf(
     with checkpoints.kept(place, "nmf", group, planned["recipe_id"], Posterior) as kept:
         state = checkpoints.run(fit, lambda _: [before], kept, title="fit nmf", unit="patterns")
     result = _dataset(state.params, spectrograms["frequency"].values).assign(history_variables(state.history))
-    result.attrs.update(stopped=state.history.stopped, n_records=len(records.fitted), n_sampled=fit.n_used(state))
+    result.attrs.update(fit.about(state))
     return stamp(result, "nmf", parameters, **inputs)
 
 
@@ -246,12 +246,12 @@ def _dataset(params: Posterior, frequency: Array) -> xr.Dataset:
     )
 
 
-def _read(start: xr.Dataset, spectrograms: xr.Dataset) -> fits.State[Posterior]:
+def _read(start: xr.Dataset, spectrograms: xr.Dataset) -> State[Posterior]:
     """The state of a fit at the end of the model `start`."""
     schema.require(start, "nmf")
     models.require_same_frequencies(spectrograms, start)
     w1, w2, a1, a2 = (start[f"{name}_{kind}"].values for name in ("dictionary", "weight") for kind in ("shape", "rate"))
-    return fits.begin(Posterior(w1, w2, a1, a2), history_of(start))
+    return begin(Posterior(w1, w2, a1, a2), history_of(start))
 
 
 def _schedule(name: str, batch_size: int, max_steps: int | None) -> svi.Schedule:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specufex_dask.figures import UNUSABLE, cluster_colour, cluster_name
+from specufex_dask.history import model_score
 from specufex_dask.plurals import counted
 from specufex_dask.report_records import Rejected, nearest, reason
 from specufex_dask.schema import QUALITY
@@ -105,10 +106,8 @@ def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> str:
 
 
 def _score(model: xr.Dataset) -> str:
-    score = model.history_score.values if "history_score" in model else np.empty(0)
-    taken = score[np.isfinite(score)]
-    steps = f" after {int(model.history_step.values[-1]):,} steps" if taken.size else ""
-    return f", held-out score {taken[-1]:.4g}{steps}" if taken.size else ""
+    score, steps = model_score(model)
+    return f", held-out score {score:.4g} {steps}" if steps else ""
 
 
 def missing(stages: list[str], begun: Mapping[str, int]) -> Table:

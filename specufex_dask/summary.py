@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from specufex_dask.history import model_score
 from specufex_dask.plurals import counted
 from specufex_dask.schema import ANCHORS, QUALITY
 
@@ -166,13 +167,13 @@ def _relocation(dataset: xr.Dataset) -> str:
 
 
 def _history(dataset: xr.Dataset) -> str:
-    """Steps and the last held-out score of a fit, if the model has a history."""
-    if "history_score" not in dataset:
+    """The held-out score of a model that was fitted, and the steps that were taken."""
+    if "history_step" not in dataset:
         return ""
-    scores = dataset["history_score"].values
-    taken = scores[np.isfinite(scores)]
-    last = f", held-out score {taken[-1]:.4f}" if taken.size else ""
-    return f", {counted(int(dataset['history_step'].max()), 'step')}{last}"
+    score, steps = model_score(dataset)
+    return (
+        f", held-out score {score:.4f} {steps}" if steps else f", {counted(int(dataset['history_step'].max()), 'step')}"
+    )
 
 
 _LINES: dict[str, Callable[[xr.Dataset], str]] = {

@@ -10,11 +10,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 from means import Mean
 
 from specufex_dask import svi
-from specufex_dask.fits import Fit, State, begin
-from specufex_dask.history import History, after, history_of, history_variables
+from specufex_dask.fits import Fit
+from specufex_dask.history import History, State, after, begin, history_of, history_variables, model_score
 from specufex_dask.sample import Records
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -79,7 +80,25 @@ def test_with_a_tol_the_best_look_is_returned() -> None:
         return svi.ratio([Mean().score(np.arange(20.0)[:, None], params)])
 
     assert score(best.params) == pytest.approx(max(best.history.scores))
+    assert _fit(tol=0.0).about(best)["best_step"] == 1 + int(np.argmax(best.history.scores))
+    assert _fit().about(wandering)["best_step"] == 30
     assert score(best.params) > score(wandering.params)
+
+
+@pytest.mark.parametrize(
+    ("about", "scores", "expected"),
+    [
+        ({"best_step": 2}, [1.0, 3.0, 2.0], (3.0, "after 2 of 3 steps")),
+        ({"best_step": 3}, [math.nan, 1.0, 2.0], (2.0, "after 3 steps")),
+        ({}, [1.0, 3.0, 2.0], (2.0, "after 3 steps")),
+        ({"best_step": 3}, [math.nan, math.nan, math.nan], (math.nan, "")),
+    ],
+)
+def test_the_score_that_is_told_is_of_the_model(
+    about: dict[str, int], scores: list[float], expected: tuple[float, str]
+) -> None:
+    model = xr.Dataset({"history_step": ("step", [1, 2, 3]), "history_score": ("step", scores)}, attrs=about)
+    assert model_score(model) == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_score_is_of_all_held_out_records() -> None:
@@ -111,7 +130,7 @@ def test_large_minibatches_stream_and_count_alike() -> None:
     assert looks[:4] == [10, 20, 30, 35], "the end of the small steps is a look"
     assert looks[-3:] == [86, 88, 90], "five times as often"
     assert state.params[0] == pytest.approx(1499.5, rel=0.1)
-    assert fit.n_used(state) == 3000
+    assert fit.about(state)["n_sampled"] == 3000
 
 
 def test_an_epoch_of_large_steps_is_exact() -> None:
