@@ -106,8 +106,8 @@ def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> str:
 
 
 def _score(model: xr.Dataset) -> str:
-    score, steps = model_score(model)
-    return f", held-out score {score:.4g} {steps}" if steps else ""
+    score, told = model_score(model)
+    return f", held-out score {score:.4g} {told}" if told else ""
 
 
 def missing(stages: list[str], begun: Mapping[str, int]) -> Table:

@@ -170,10 +170,8 @@ def _history(dataset: xr.Dataset) -> str:
     """The held-out score of a model that was fitted, and the steps that were taken."""
     if "history_step" not in dataset:
         return ""
-    score, steps = model_score(dataset)
-    return (
-        f", held-out score {score:.4f} {steps}" if steps else f", {counted(int(dataset['history_step'].max()), 'step')}"
-    )
+    (score, told), n_steps = model_score(dataset), int(dataset["history_step"].max())
+    return f", held-out score {score:.4f} {told}" if told else f", {counted(n_steps, 'step')}"
 
 
 _LINES: dict[str, Callable[[xr.Dataset], str]] = {

@@ -101,17 +101,17 @@ def where_held(function: Callable[..., Any], calls: list[tuple[Any, list[Run]]])
     for argument, runs in calls:
         by_worker.setdefault(runs[0].worker, []).append((argument, [run.held.key for run in runs]))
     # Asked of all that the scheduler knows: to call one that has died would take until a timeout.
-    answers = active.run(_answer, function, by_worker, on_error="return")
+    answers = active.run(_run_where_held, function, by_worker, on_error="return")
     found = [answers.get(name) for name in by_worker]
     return None if any(not isinstance(each, list) for each in found) else list(chain.from_iterable(found))
 
 
-async def _answer(
+async def _run_where_held(
     function: Callable[..., Any],
     by_worker: dict[str, list[tuple[Any, list[Any]]]],
     dask_worker: Any,  # noqa: ANN401 - a distributed.Worker, whose package is not imported without one
 ) -> list[Any] | None:
-    """What one worker has to say to `where_held`, from as many threads as it has for tasks."""
+    """The part of `where_held` of one worker, in the threads that it has for tasks; its log names each call."""
     calls, data = by_worker.get(dask_worker.contact_address, []), dask_worker.data
     if any(key not in data for _, keys in calls for key in keys):
         return None
