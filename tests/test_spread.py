@@ -128,6 +128,22 @@ def test_a_worker_that_died_is_not_waited_for(client: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n_killed", [1, 2])
+def test_a_worker_that_dies_at_work_is_not_waited_for(client: Any, n_killed: int) -> None:
+    client.wait_for_workers(2)
+    runs = spread(_lazy(0.0))
+    started = time.monotonic()
+    with meanwhile(lambda: time.monotonic() > started + 0.5, lambda: _kill(client, n_killed)):
+        assert where_held(_slowly, [(2.0, runs[:1]), (2.0, runs[-1:])]) is None
+    assert time.monotonic() < started + 10
+
+
+def _slowly(seconds: float, held: list[int]) -> int:
+    time.sleep(seconds)
+    return len(held)
+
+
+@pytest.mark.slow
 def test_pieces_outlive_all_workers(client: Any) -> None:
     pieces = spread(_lazy(0.1))
     _kill(client, 2)
