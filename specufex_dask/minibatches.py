@@ -138,20 +138,22 @@ class Minibatches:
         """The pieces of the group in use, on the workers; those ahead are on their way."""
         for turn, group in enumerate([self._now, *self._ahead], self._n_turns):
             if turn not in self._read:
-                self._read[turn] = self._reading(group)
+                self._read[turn] = self._reading(group, turn)
         return self._read[self._n_turns].result()
 
-    def _reading(self, group: _Group) -> Future[list[Run]]:
+    def _reading(self, group: _Group, turn: int) -> Future[list[Run]]:
         first = group.pieces[0]
         if first in self._known:
             return self._known[first]
-        reading = self._reader.submit(self._load, group)
+        reading = self._reader.submit(self._load, group, turn)
         if self.kept:
             self._known[first] = reading
         return reading
 
-    def _load(self, group: _Group) -> list[Run]:
-        return spread([self._piece(number).astype(self._records.dtype).to_delayed().item() for number in group.pieces])
+    def _load(self, group: _Group, turn: int) -> list[Run]:
+        lazy = [self._piece(number).astype(self._records.dtype).to_delayed().item() for number in group.pieces]
+        # Workers take turns in having a piece more: one that has less reads meanwhile its larger part of the next group.
+        return spread(lazy, first=turn)
 
     def _piece(self, number: int) -> da.Array:
         """The records of a piece, lazily, with those between them if these are few."""

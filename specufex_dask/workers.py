@@ -48,15 +48,17 @@ class Run(NamedTuple):
     held: Delayed
 
 
-def spread(lazy: list[Delayed]) -> list[Run]:
+def spread(lazy: list[Delayed], first: int = 0) -> list[Run]:
     """`lazy` on the workers of a cluster, the same number on each: Dask would send more to who is free just then.
+
+    What cannot be shared out evenly goes to the worker of the number `first` and those after it.
 
     Returns when they are there, in runs that are a task each; without a cluster each is alone.
     That a run belongs to a worker ends with that: what goes lost with a worker later, any may make
     again. Where one dies before, all begin anew, as Dask waits for ever for workers that were
     named and have all died.
     """
-    while names := addresses()[: len(lazy)]:
+    while names := np.roll(addresses(), -first).tolist()[: len(lazy)]:
         n_threads = threads_per_worker() or 1
         shares = [_in_runs(each, n_threads) for each in np.array_split(np.arange(len(lazy)), len(names))]
         futures, tasks = _sent(lazy, dict(zip(names, shares, strict=True)))

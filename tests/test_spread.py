@@ -58,6 +58,15 @@ def test_each_worker_has_as_many_though_one_is_busy(client: Any) -> None:
     assert busy.result() is None
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_workers_take_turns_in_having_one_more(client: Any, first: int) -> None:
+    client.wait_for_workers(2)
+    runs = spread(_lazy(0.0)[:9], first=first)
+    held = {name: sum(len(run.places) for run in runs if run.worker == name) for name in addresses()}
+    assert list(held.values()) == [[5, 4], [4, 5], [5, 4]][first]
+    assert _values(runs) == list(range(9))
+
+
 def test_what_is_held_is_worked_on_where_it_is(client: Any) -> None:
     runs = spread(_lazy(0.0))
     pids = client.run(os.getpid)
