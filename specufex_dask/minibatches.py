@@ -152,7 +152,7 @@ class Minibatches:
 
     def _load(self, group: _Group, turn: int) -> list[Run]:
         lazy = [self._piece(number).astype(self._records.dtype).to_delayed().item() for number in group.pieces]
-        # Workers take turns in having a piece more: one that has less reads meanwhile its larger part of the next group.
+        # Workers take turns in having a piece more: who has fewer reads meanwhile a larger part of the next group.
         return spread(lazy, first=turn)
 
     def _piece(self, number: int) -> da.Array:
