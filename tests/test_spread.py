@@ -23,10 +23,17 @@ N_PIECES = 10
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
+def started() -> Iterator[Any]:
     with cluster() as made:
-        made.wait_for_workers(2)
         yield made
+
+
+@pytest.fixture
+def client(started: Any) -> Any:
+    """The Client of two workers that live, whatever the test before has killed."""
+    started.wait_for_workers(2)
+    wait_until(lambda: all(nanny.pid for nanny in started.cluster.workers.values()))
+    return started
 
 
 def _piece(number: int, seconds: float) -> int:
@@ -59,8 +66,7 @@ def test_each_worker_has_as_many_though_one_is_busy(client: Any) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
-def test_workers_take_turns_in_having_one_more(client: Any, first: int) -> None:
-    client.wait_for_workers(2)
+def test_workers_take_turns_in_having_one_more(client: Any, first: int) -> None:  # noqa: ARG001 - the cluster in use
     runs = spread(_lazy(0.0)[:9], first=first)
     held = {name: sum(len(run.places) for run in runs if run.worker == name) for name in addresses()}
     assert list(held.values()) == [[5, 4], [4, 5], [5, 4]][first]
@@ -119,7 +125,6 @@ def test_a_worker_that_dies_before_its_pieces_are_sent(client: Any, monkeypatch:
         chosen.append(list(shares))
         return sent(lazy, shares)
 
-    client.wait_for_workers(2)
     monkeypatch.setattr(workers, "_sent", late)
     assert _values(spread(_lazy(0.1))) == list(range(N_PIECES))
     assert chosen, "two workers were there to choose from"
@@ -127,7 +132,6 @@ def test_a_worker_that_dies_before_its_pieces_are_sent(client: Any, monkeypatch:
 
 @pytest.mark.slow
 def test_a_worker_that_died_is_not_waited_for(client: Any) -> None:
-    client.wait_for_workers(2)
     runs = spread(_lazy(0.0))
     _kill(client, 1)
     wait_until(lambda: {run.worker for run in runs} - set(addresses()))
@@ -139,7 +143,6 @@ def test_a_worker_that_died_is_not_waited_for(client: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("n_killed", [1, 2])
 def test_a_worker_that_dies_at_work_is_not_waited_for(client: Any, n_killed: int) -> None:
-    client.wait_for_workers(2)
     runs = spread(_lazy(0.0))
     started = time.monotonic()
     with meanwhile(lambda: time.monotonic() > started + 0.5, lambda: _kill(client, n_killed)):
