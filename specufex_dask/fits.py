@@ -232,7 +232,7 @@ class Fit(Generic[Params]):
         history = state.history
         history.scores[-1] = score
         if self.tol is not None:
-            if history.is_best(self._first_look):
+            if history.best_step(self._first_look) == history.number:
                 state.best = state.params
             if history.settled(self.tol, self.window, self._first_look):
                 history.stopped = "converged"

@@ -45,10 +45,6 @@ class History:
         """The last score taken, NaN before the first."""
         return next((score for score in reversed(self.scores) if not math.isnan(score)), math.nan)
 
-    def is_best(self, first: int) -> bool:
-        """Whether no score from step `first` on is better than the last one (or the fit has not come so far)."""
-        return self.steps[-1].number < first or not any(score > self.scores[-1] for score, _ in self._looks(first))
-
     def best_step(self, first: int) -> int:
         """Number of the step from `first` on with the best score, the later of equals; of the last step without any."""
         return max(self._looks(first), default=(math.nan, self.number))[1]

@@ -92,13 +92,13 @@ class Minibatches:
         """Sums over the records of `shares`, each taken where its piece is, then added in a fixed tree."""
         add = partial(_added, len(shares))
         local = partial(_sums, partial(model.local_step, params=params, temperature=temperature), add)
-        calls = [(rows, runs) for runs in self._tasks() if (rows := self._rows(shares, runs))]
+        calls = [(rows, runs) for runs in self._lots() if (rows := self._rows(shares, runs))]
         # Of many workers the sums would meet in the scheduler: tasks add them on the way.
         sums = where_held(local, calls) if len(calls) <= _FAN_IN else None
         (total,) = add(*(_by_tasks(local, add, calls) if sums is None else sums)).values()
         return total
 
-    def _tasks(self) -> list[list[Run]]:
+    def _lots(self) -> list[list[Run]]:
         """The runs of pieces that are summed together: on each worker as many lots as it has threads."""
         found: dict[str, list[Run]] = {}
         for run in self._loaded():

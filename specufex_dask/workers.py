@@ -36,8 +36,13 @@ def client() -> Any:  # noqa: ANN401 - a distributed.Client, whose package is no
 
 def addresses() -> list[str]:
     """Addresses of the workers of the active Client's cluster, in order; none without one."""
+    return sorted(_threads())
+
+
+def _threads() -> dict[str, int]:
+    """Threads of each worker of the active Client's cluster, by its address; none without one."""
     active = client()
-    return [] if active is None else sorted(active.ncores())
+    return {} if active is None else active.ncores()
 
 
 class Run(NamedTuple):
@@ -58,17 +63,18 @@ def spread(lazy: list[Delayed], first: int = 0) -> list[Run]:
     again. Where one dies before, all begin anew, as Dask waits for ever for workers that were
     named and have all died.
     """
-    while names := np.roll(addresses(), -first).tolist()[: len(lazy)]:
-        n_threads = threads_per_worker() or 1
-        shares = [_in_runs(each, n_threads) for each in np.array_split(np.arange(len(lazy)), len(names))]
-        futures, tasks = _sent(lazy, dict(zip(names, shares, strict=True)))
+    while lazy and (threads := _threads()):
+        names = np.roll(sorted(threads), -first).tolist()[: len(lazy)]
+        split = np.array_split(np.arange(len(lazy)), len(names))
+        shares = {name: _in_runs(share, threads[name]) for name, share in zip(names, split, strict=True)}
+        futures, tasks = _sent(lazy, shares)
         while (live := _all_live(names)) and any(future.status == "pending" for future in futures):
             _wait(futures)
         if not live:  # the scheduler may not even know the tasks yet
             continue
         client().sync(client().scheduler.set_restrictions, worker=dict.fromkeys(tasks))
         if _all_live(names):  # after they were set free: of one that dies from now on others do the work
-            runs = [(run.tolist(), name) for name, share in zip(names, shares, strict=True) for run in share]
+            runs = [(run.tolist(), name) for name, share in shares.items() for run in share]
             held = [Delayed(future.key, {future.key: future}) for future in futures]
             return [Run(*run, each) for run, each in zip(runs, held, strict=True)]
     return [Run([place], str(place), held) for place, held in enumerate(persist(*(delayed([each]) for each in lazy)))]
@@ -151,5 +157,4 @@ def _wait(futures: list[Any]) -> None:
 
 def threads_per_worker() -> int | None:
     """Threads of a worker of the active Client's cluster; None without one."""
-    active = client()
-    return min(active.ncores().values(), default=None) if active else None
+    return min(_threads().values(), default=None)

@@ -23,17 +23,17 @@ N_PIECES = 10
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[Any]:
+def both() -> Iterator[Any]:
     with cluster() as made:
         yield made
 
 
 @pytest.fixture
-def client(started: Any) -> Any:
+def client(both: Any) -> Any:
     """The Client of two workers that live, whatever the test before has killed."""
-    started.wait_for_workers(2)
-    wait_until(lambda: all(nanny.pid for nanny in started.cluster.workers.values()))
-    return started
+    both.wait_for_workers(2)
+    wait_until(lambda: all(nanny.pid for nanny in both.cluster.workers.values()))
+    return both
 
 
 def _piece(number: int, seconds: float) -> int:
